@@ -1,0 +1,312 @@
+// fairlead: what a handler is given: a byte stream whose operations end, by themselves, when a limit says so.
+// What the server does with a connection is in server.hpp; what may be configured, in config.hpp.
+
+#ifndef FAIRLEAD_CONNECTION_HPP
+#define FAIRLEAD_CONNECTION_HPP
+
+#include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/connection_io.hpp>
+#include <fairlead/tls.hpp>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/async_result.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/buffer.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+#include <asio/write.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+namespace fairlead
+{
+class connection;
+
+namespace detail
+{
+connection_core& core_of(connection& connection) noexcept;
+}
+
+/// What `connection::shutdown_send` returns: may be awaited, and may be ignored.
+class half_close : public asio::awaitable<void>
+{
+public:
+    explicit half_close(asio::awaitable<void> completion) noexcept
+        : asio::awaitable<void>(std::move(completion))
+    {}
+};
+
+/// One client. Lives exactly as long as its handler runs, and belongs to its server's thread: every member is to be
+/// called there, which inside the handler goes without saying. From other threads there is
+/// `tcp_server::close_connection(id)`.
+///
+/// At most one read (or `readable()`) and one write may be pending at a time; one of each is fine, from two
+/// coroutines of the same thread.
+///
+/// An operation that ends because of the server says why: `errc::idle_timeout`, `write_timeout`,
+/// `deadline_exceeded`, `max_lifetime`, `connection_closed`, `server_closed`, `shutdown_timeout`. The peer's doings
+/// come as Asio tells them: `asio::error::connection_reset` and so on; under TLS an end of the stream without
+/// close_notify is `asio::ssl::error::stream_truncated`. Letting such an error out of the handler as an exception
+/// is the usual way to end it, and is not reported as a failure.
+class connection
+{
+    template <typename MutableBuffers, typename Token>
+    auto initiate_read(const MutableBuffers& buffers, Token token)
+    {
+        return asio::async_initiate<Token, void(std::error_code, std::size_t)>(
+            detail::initiate_read_some<detail::complete_with_zero_at_end>{&core_}, token, buffers);
+    }
+
+    template <typename Token>
+    auto initiate_wait(Token token)
+    {
+        return asio::async_initiate<Token, void(std::error_code, bool)>(
+            detail::initiate_wait_input{&core_}, token);
+    }
+
+public:
+    using executor_type = asio::any_io_executor;
+
+    /// Connections are made by their server.
+    connection(std::shared_ptr<detail::shard> server, const asio::ip::tcp::endpoint& remote)
+        : core_(std::move(server), remote)
+    {}
+
+    connection(const connection&) = delete;
+    connection& operator=(const connection&) = delete;
+
+    /// Reads what is there, at least one byte; waits for it. Returns how many bytes; 0: the peer has finished (FIN,
+    /// or close_notify under TLS), and writing still works. Throws `std::system_error`.
+    template <typename MutableBuffers>
+    asio::awaitable<std::size_t> read_some(const MutableBuffers& buffers)
+    {
+        return initiate_read(buffers, asio::use_awaitable);
+    }
+
+    /// The same; nothing is thrown, and `error` is cleared on success.
+    template <typename MutableBuffers>
+    asio::awaitable<std::size_t> read_some(const MutableBuffers& buffers, std::error_code& error)
+    {
+        return initiate_read(buffers, asio::redirect_error(asio::use_awaitable, error));
+    }
+
+    /// Fills the buffers. Returns their size; 0: the peer finished before the first byte. When it finishes later,
+    /// throws `std::system_error` with `asio::error::eof`.
+    template <typename MutableBuffers>
+    asio::awaitable<std::size_t> read(MutableBuffers buffers)
+    {
+        std::error_code error;
+        const std::size_t bytes = co_await read(buffers, error);
+        if (error) {
+            throw std::system_error(error);
+        }
+        co_return bytes;
+    }
+
+    /// The same; nothing is thrown. Returns how many bytes were read before an error.
+    template <typename MutableBuffers>
+    asio::awaitable<std::size_t> read(MutableBuffers buffers, std::error_code& error)
+    {
+        error.clear();
+        std::size_t total = 0;
+        const auto end = asio::buffer_sequence_end(buffers);
+        for (auto it = asio::buffer_sequence_begin(buffers); it != end; ++it) {
+            asio::mutable_buffer rest(*it);
+            while (rest.size() != 0) {
+                const std::size_t bytes = co_await read_some(rest, error);
+                if (bytes == 0) {
+                    if (!error && total != 0) {
+                        error = asio::error::eof;
+                    }
+                    co_return total;
+                }
+                total += bytes;
+                rest += bytes;
+            }
+        }
+        co_return total;
+    }
+
+    /// Writes all of the buffers. Returns their size. Throws `std::system_error`.
+    template <typename ConstBuffers>
+    asio::awaitable<std::size_t> write(const ConstBuffers& buffers)
+    {
+        return asio::async_write(*this, buffers, asio::use_awaitable);
+    }
+
+    /// The same; nothing is thrown. Returns how many bytes were written before an error.
+    template <typename ConstBuffers>
+    asio::awaitable<std::size_t> write(const ConstBuffers& buffers, std::error_code& error)
+    {
+        return asio::async_write(*this, buffers, asio::redirect_error(asio::use_awaitable, error));
+    }
+
+    /// Writes what the kernel takes, at least one byte; waits for it. Returns how many. Throws `std::system_error`.
+    template <typename ConstBuffers>
+    asio::awaitable<std::size_t> write_some(const ConstBuffers& buffers)
+    {
+        return async_write_some(buffers, asio::use_awaitable);
+    }
+
+    /// The same; nothing is thrown.
+    template <typename ConstBuffers>
+    asio::awaitable<std::size_t> write_some(const ConstBuffers& buffers, std::error_code& error)
+    {
+        return async_write_some(buffers, asio::redirect_error(asio::use_awaitable, error));
+    }
+
+    /// Waits until there is something to read, without holding a buffer meanwhile. False: the peer has finished, or
+    /// the server drains and nothing has arrived; return from the handler. A drain ends the wait at once: a handler
+    /// that waits for its next request here is one that may be sent home. Throws `std::system_error`.
+    asio::awaitable<bool> readable()
+    {
+        return initiate_wait(asio::use_awaitable);
+    }
+
+    /// The same; nothing is thrown.
+    asio::awaitable<bool> readable(std::error_code& error)
+    {
+        return initiate_wait(asio::redirect_error(asio::use_awaitable, error));
+    }
+
+    /// Asio's AsyncReadStream: `void(std::error_code, std::size_t)`; the end of the stream is `asio::error::eof`.
+    template <typename MutableBuffers, typename Token>
+    auto async_read_some(const MutableBuffers& buffers, Token&& token)
+    {
+        return asio::async_initiate<Token, void(std::error_code, std::size_t)>(
+            detail::initiate_read_some<detail::complete_plainly>{&core_}, token, buffers);
+    }
+
+    /// Asio's AsyncWriteStream: `void(std::error_code, std::size_t)`.
+    template <typename ConstBuffers, typename Token>
+    auto async_write_some(const ConstBuffers& buffers, Token&& token)
+    {
+        return asio::async_initiate<Token, void(std::error_code, std::size_t)>(
+            detail::initiate_write_some<detail::complete_plainly>{&core_}, token, buffers);
+    }
+
+    executor_type get_executor() const noexcept
+    {
+        return core_.server.get_executor();
+    }
+
+    /// Half-close: tells the peer that nothing more will come (FIN; under TLS close_notify), and reading goes on.
+    /// Idempotent; writing afterwards fails with `asio::error::broken_pipe`. Plain TCP does it at once. Under TLS the
+    /// socket may have no room for close_notify just then: await the result to know that it is sent; ignored, it is
+    /// sent when the handler returns.
+    half_close shutdown_send()
+    {
+        return half_close(core_.finish_sending() ? completed() : finish_sending());
+    }
+
+    /// Ends the connection in order: pending operations end with `errc::connection_closed`, as all later ones do,
+    /// and what was written still reaches the peer. Idempotent. To be called on the server's thread; from others,
+    /// `tcp_server::close_connection(id)`.
+    void close() noexcept
+    {
+        core_.stop_in_order(close_reason::handler_returned, errc::connection_closed);
+    }
+
+    /// Ends the connection with a reset (RST); what the peer has not received yet is lost.
+    void abort() noexcept
+    {
+        core_.stop_now(close_reason::handler_returned, errc::connection_closed, true);
+    }
+
+    /// Bounds everything from here on: when `timeout` is over, the pending operation ends with
+    /// `errc::deadline_exceeded`, and the connection with it. A new call replaces the time; 0 or less: off. Not a
+    /// system call, and cheap enough for each message.
+    void expires_after(std::chrono::milliseconds timeout)
+    {
+        core_.expires_after(timeout);
+    }
+
+    /// Operations may succeed: neither side has closed the connection, as far as is known without a read.
+    bool is_open() const noexcept
+    {
+        return core_.is_open() && !core_.is_stopped();
+    }
+
+    /// The server drains: finish the current message, then return.
+    bool draining() const noexcept
+    {
+        return core_.server.draining;
+    }
+
+    /// Unique in the process, never reused.
+    std::uint64_t id() const noexcept
+    {
+        return core_.id();
+    }
+
+    /// The client, as it was when it was accepted: valid also when it is gone.
+    asio::ip::tcp::endpoint remote_endpoint() const noexcept
+    {
+        return core_.remote;
+    }
+
+    /// The address that the client connected to.
+    asio::ip::tcp::endpoint local_endpoint() const noexcept
+    {
+        return core_.local;
+    }
+
+    /// Payload so far; under TLS the plaintext.
+    std::uint64_t bytes_read() const noexcept
+    {
+        return core_.bytes_read;
+    }
+
+    /// Payload so far; under TLS the plaintext.
+    std::uint64_t bytes_written() const noexcept
+    {
+        return core_.bytes_written;
+    }
+
+    /// When it was accepted.
+    std::chrono::steady_clock::time_point opened_at() const noexcept
+    {
+        return core_.accepted_at;
+    }
+
+    /// What the TLS handshake agreed upon; null on plain TCP. Valid as long as the connection.
+    const tls_info* tls() const noexcept
+    {
+        return core_.tls.get();
+    }
+
+private:
+    friend detail::connection_core& detail::core_of(connection& connection) noexcept;
+
+    static asio::awaitable<void> completed()
+    {
+        co_return;
+    }
+
+    asio::awaitable<void> finish_sending()
+    {
+        auto token = asio::use_awaitable;
+        return asio::async_initiate<asio::use_awaitable_t<>, void(std::error_code)>(
+            detail::initiate_finish_sending{&core_}, token);
+    }
+
+    detail::connection_core core_;
+};
+
+namespace detail
+{
+/// The server's view of a connection.
+inline connection_core& core_of(connection& connection) noexcept
+{
+    return connection.core_;
+}
+} // namespace detail
+} // namespace fairlead
+
+#endif // FAIRLEAD_CONNECTION_HPP

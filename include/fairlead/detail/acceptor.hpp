@@ -1,0 +1,342 @@
+// fairlead: takes clients from the listening socket, in batches, and keeps doing so whatever accept(2) says.
+
+#ifndef FAIRLEAD_DETAIL_ACCEPTOR_HPP
+#define FAIRLEAD_DETAIL_ACCEPTOR_HPP
+
+#include <fairlead/detail/connection_limit.hpp>
+#include <fairlead/detail/listener.hpp>
+#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/shard.hpp>
+
+#include <asio/basic_socket_acceptor.hpp>
+#include <asio/ip/tcp.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace fairlead::detail
+{
+/// What accept(2)'s failures mean (accept(2), section ERRORS).
+enum class accept_failure
+{
+    /// Nobody is waiting.
+    nobody,
+    /// That client is gone, or its network is; the next one may be fine.
+    next,
+    /// No descriptor or no memory: it will pass, but not at once.
+    exhausted,
+    /// Something else: try again later, and say so.
+    other,
+};
+
+inline accept_failure classify_accept_failure(int error) noexcept
+{
+    switch (error) {
+    case EAGAIN:
+#if EWOULDBLOCK != EAGAIN
+    case EWOULDBLOCK:
+#endif
+        return accept_failure::nobody;
+    case ECONNABORTED:
+    case ECONNRESET:
+    case EPROTO:
+    case EPERM: // a firewall rule
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case ETIMEDOUT:
+#if defined(ENONET)
+    case ENONET:
+#endif
+        return accept_failure::next;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        return accept_failure::exhausted;
+    default:
+        return accept_failure::other;
+    }
+}
+
+/// What an acceptor hands its clients to. Neither function throws.
+class accept_sink
+{
+public:
+    /// A client that has a place in the connection limit.
+    virtual void accepted(
+        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept = 0;
+    /// A client for whom there is no place.
+    virtual void rejected(
+        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept = 0;
+    /// Closes an idle connection to make place; false when there is none.
+    virtual bool evict_idle() noexcept = 0;
+
+protected:
+    ~accept_sink() = default;
+};
+
+/// Waits for readiness, accepts a bounded batch, waits again. It pauses at the connection limit and, for growing
+/// times, when the process runs out of descriptors: one waiting client is then reset through a descriptor kept in
+/// reserve, so that clients learn of it and the queue moves, and the thread sleeps in between.
+class acceptor : private deadline_wheel::node
+{
+public:
+    static constexpr std::chrono::milliseconds shortest_pause{5};
+    static constexpr std::chrono::milliseconds longest_pause{1000};
+
+    acceptor(shard& owner, std::shared_ptr<connection_limit> limit, accept_sink& sink)
+        : node(&acceptor::pause_over),
+          shard_(owner),
+          limit_(std::move(limit)),
+          sink_(sink),
+          socket_(owner.get_executor())
+    {}
+
+    acceptor(const acceptor&) = delete;
+    acceptor& operator=(const acceptor&) = delete;
+
+    ~acceptor()
+    {
+        close();
+    }
+
+    bool is_open() const noexcept
+    {
+        return socket_.is_open();
+    }
+
+    const asio::ip::tcp::endpoint& local_endpoint() const noexcept
+    {
+        return local_;
+    }
+
+    /// Takes over a listening descriptor.
+    void assign(listener opened)
+    {
+        socket_.assign(opened.local.protocol(), opened.socket.get());
+        opened.socket.release();
+        local_ = opened.local;
+        reserve_ = native::open_reserve();
+    }
+
+    void start()
+    {
+        wait();
+    }
+
+    /// Waiting clients are reset by the kernel.
+    void close() noexcept
+    {
+        std::error_code ignored;
+        socket_.close(ignored);
+        reserve_.reset();
+        shard_.cancel(*this);
+        state_ = state::accepting;
+        pause_ = {};
+    }
+
+    /// A connection has ended: what it held may be what was missing.
+    void retry_soon()
+    {
+        if (state_ == state::backing_off) {
+            shard_.schedule_by(*this, shard::clock::now());
+        }
+    }
+
+private:
+    using time_point = shard::time_point;
+    using socket_type = asio::basic_socket_acceptor<asio::ip::tcp, shard::executor_type>;
+
+    enum class state
+    {
+        accepting,
+        at_limit,
+        backing_off,
+    };
+
+    void wait()
+    {
+        socket_.async_wait(
+            socket_type::wait_read,
+            [this, alive = shard_.shared_from_this()](const std::error_code& error) {
+                if (!socket_.is_open() || error == asio::error::operation_aborted) {
+                    return;
+                }
+                if (error) {
+                    back_off(error);
+                } else {
+                    accept_batch();
+                }
+            });
+    }
+
+    void accept_batch()
+    {
+        for (int count = 0; count < shard_.config.accepts_per_wakeup; ++count) {
+            bool has_place = limit_->try_acquire();
+            if (!has_place && shard_.config.at_limit == limit_policy::pause) {
+                return pause_at_limit();
+            }
+            asio::ip::tcp::endpoint remote;
+            std::error_code error;
+            native::descriptor client = native::accept(socket_.native_handle(), remote, error);
+            if (error) {
+                if (has_place) {
+                    limit_->release();
+                }
+                if (failed(error)) {
+                    return;
+                }
+                continue;
+            }
+            accepting_again();
+            if (!has_place && shard_.config.at_limit == limit_policy::evict_idle) {
+                has_place = sink_.evict_idle() && limit_->try_acquire();
+            }
+            if (has_place) {
+                sink_.accepted(std::move(client), remote);
+            } else {
+                sink_.rejected(std::move(client), remote);
+            }
+        }
+        wait();
+    }
+
+    /// True: the batch is over, and what happens next is arranged.
+    bool failed(const std::error_code& error)
+    {
+        const auto failure = classify_accept_failure(error.value());
+        if (failure == accept_failure::nobody) {
+            wait();
+            return true;
+        }
+        shard_.counters.accept_errors.add();
+        if (failure == accept_failure::next) {
+            return false;
+        }
+        if (failure == accept_failure::exhausted) {
+            refuse_one();
+        }
+        back_off(error);
+        return true;
+    }
+
+    /// Gives the reserve to the client that waits longest, and resets it.
+    void refuse_one()
+    {
+        reserve_.reset();
+        asio::ip::tcp::endpoint remote;
+        std::error_code error;
+        if (const auto client = native::accept(socket_.native_handle(), remote, error)) {
+            native::reset_on_close(client.get());
+            shard_.counters.refused.add();
+        }
+        reserve_ = native::open_reserve();
+    }
+
+    void back_off(const std::error_code& error)
+    {
+        const bool is_first = pause_.count() == 0;
+        pause_ = std::clamp(pause_ * 2, shortest_pause, longest_pause);
+        state_ = state::backing_off;
+        shard_.schedule(*this, shard::clock::now() + pause_);
+        if (is_first) {
+            report(error);
+        }
+    }
+
+    void report(const std::error_code& error)
+    {
+        std::error_code code = error;
+        if (error.value() == EMFILE || error.value() == ENFILE) {
+            code = errc::out_of_descriptors;
+        } else if (error.value() == ENOBUFS || error.value() == ENOMEM) {
+            code = errc::out_of_memory;
+        }
+        shard_.counters.pauses.add();
+        const std::string what = "accept: " + error.message();
+        shard_.hooks.emit(error_event{.code = code, .what = what});
+        emit(server_event_kind::paused, code, what);
+    }
+
+    void pause_at_limit()
+    {
+        const bool is_news = state_ != state::at_limit;
+        state_ = state::at_limit;
+        // No holding on: a server that is gone by then needs no waking.
+        limit_->notify_when_free([this, weak = shard_.weak_from_this()] {
+            if (const auto alive = weak.lock()) {
+                asio::post(alive->get_executor(), [this, alive] { place_is_free(); });
+            }
+        });
+        if (is_news) {
+            shard_.counters.pauses.add();
+            report_limit("max_connections");
+            emit(
+                server_event_kind::paused, errc::too_many_connections,
+                "max_connections are open; clients wait in the kernel's queue");
+        }
+    }
+
+    void place_is_free()
+    {
+        if (state_ == state::at_limit && socket_.is_open()) {
+            accept_batch();
+        }
+    }
+
+    void accepting_again()
+    {
+        if (std::exchange(state_, state::accepting) != state::accepting) {
+            pause_ = {};
+            emit(server_event_kind::resumed, {}, "accepting again");
+        }
+    }
+
+    static void pause_over(node& expired, time_point)
+    {
+        auto& self = static_cast<acceptor&>(expired);
+        if (self.socket_.is_open()) {
+            self.accept_batch();
+        }
+    }
+
+public:
+    /// Says that a limit was met; at most once a second.
+    void report_limit(std::string_view what)
+    {
+        const auto now = shard::clock::now();
+        if (now - limit_reported_at_ >= std::chrono::seconds(1)) {
+            limit_reported_at_ = now;
+            emit(server_event_kind::limit_reached, errc::too_many_connections, what);
+        }
+    }
+
+    void emit(server_event_kind kind, std::error_code code, std::string_view what) noexcept
+    {
+        shard_.hooks.emit(server_event{.kind = kind, .local = local_, .code = code, .what = what});
+    }
+
+private:
+    shard& shard_;
+    const std::shared_ptr<connection_limit> limit_;
+    accept_sink& sink_;
+    socket_type socket_;
+    asio::ip::tcp::endpoint local_;
+    native::descriptor reserve_;
+    state state_ = state::accepting;
+    std::chrono::milliseconds pause_{0};
+    time_point limit_reported_at_ = {};
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_ACCEPTOR_HPP

@@ -1,0 +1,516 @@
+// fairlead: a connection as its server sees it: the transport, why and when it ends, and what it has moved.
+// The handler's view is connection.hpp. No policy of the server: no accepting, no limits, no drain.
+
+#ifndef FAIRLEAD_DETAIL_CONNECTION_CORE_HPP
+#define FAIRLEAD_DETAIL_CONNECTION_CORE_HPP
+
+#include <fairlead/detail/deadlines.hpp>
+#include <fairlead/detail/ending.hpp>
+#include <fairlead/detail/registry.hpp>
+#include <fairlead/detail/shard.hpp>
+#include <fairlead/detail/transport.hpp>
+
+#include <asio/ip/tcp.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace fairlead::detail
+{
+/// pre_open -> open -> closing -> closed. Each step is taken once; any may be skipped.
+///
+/// There are two ways to be ended from outside the handler. `stop_in_order` ends the pending operations, sends FIN
+/// and leaves the rest to the session, which closes without losing bytes once the handler has returned; the wheel
+/// closes the socket if the handler does not return. `stop_now` closes the socket. Both note the reason first,
+/// and the first reason stays.
+class connection_core : public registry_entry, public deadline_wheel::node
+{
+public:
+    using clock = shard::clock;
+    using time_point = shard::time_point;
+    using milliseconds = std::chrono::milliseconds;
+
+    enum class phase : std::uint8_t
+    {
+        pre_open,
+        open,
+        closing,
+        closed,
+    };
+
+    connection_core(std::shared_ptr<shard> owner, const asio::ip::tcp::endpoint& remote_endpoint)
+        : node(&connection_core::deadline_passed),
+          owner_(std::move(owner)),
+          server(*owner_),
+          stream(server.get_executor()),
+          remote(native::unmapped(remote_endpoint)),
+          accepted_at(clock::now())
+    {
+        deadlines_.last_activity = accepted_at;
+        deadlines_.begin_lifetime(accepted_at, server.config.max_lifetime, id());
+    }
+
+    connection_core(const connection_core&) = delete;
+    connection_core& operator=(const connection_core&) = delete;
+
+    ~connection_core()
+    {
+        stop_now(close_reason::server_closed, errc::server_closed);
+    }
+
+    // -- operations, which connection_io.hpp starts ---------------------------------------------------------
+
+    /// What an operation ends with that must not start; empty: it may.
+    std::error_code refuses_read() const noexcept
+    {
+        return ending_.stop_code();
+    }
+
+    std::error_code refuses_write() const noexcept
+    {
+        return is_stopped()     ? ending_.stop_code()
+               : send_finished_ ? std::error_code(asio::error::broken_pipe)
+                                : std::error_code();
+    }
+
+    /// There is nothing to wait for: the peer has finished, or a drain has begun and found no input.
+    bool refuses_wait() noexcept
+    {
+        return is_stopped() || ending_.peer_finished() || (server.draining && !owes_reply());
+    }
+
+    void read_begins() noexcept
+    {
+        reading_ = true;
+    }
+
+    /// Returns the error as the handler shall see it.
+    std::error_code read_ends(const std::error_code& error, std::size_t bytes)
+    {
+        reading_ = false;
+        if (bytes != 0) {
+            bytes_read += bytes;
+            server.counters.bytes_read.add(bytes);
+            touch();
+            emit_io(connection_event_kind::read);
+        }
+        return explain(error);
+    }
+
+    void wait_begins() noexcept
+    {
+        waiting_ = true;
+    }
+
+    /// Returns the error as the handler shall see it; `eof` becomes an answer.
+    std::error_code wait_ends(const std::error_code& error)
+    {
+        waiting_ = false;
+        if (!error) {
+            touch();
+            return error;
+        }
+        if (error == asio::error::operation_aborted && woken_by_drain_) {
+            return ending_.stop_code();
+        }
+        const std::error_code explained = explain(error);
+        return explained == asio::error::eof ? std::error_code() : explained;
+    }
+
+    void write_begins()
+    {
+        writing_ = true;
+        if (server.config.write_timeout.count() > 0) {
+            deadlines_.write_begins(clock::now());
+            server.schedule_by(*this, deadlines_.first_look(server.config.write_timeout));
+        }
+    }
+
+    /// Returns the error as the handler shall see it.
+    std::error_code write_ends(const std::error_code& error, std::size_t bytes)
+    {
+        writing_ = false;
+        if (bytes != 0) {
+            bytes_written += bytes;
+            server.counters.bytes_written.add(bytes);
+            touch();
+            emit_io(connection_event_kind::write);
+        }
+        write_cut_ = write_cut_ || error;
+        if (woken_by_drain_ && waiting_) {
+            stream.cancel(); // the wait that could not be ended beside the write
+        }
+        return explain(error);
+    }
+
+    /// Ends our direction as far as it goes at once; true when it is done. Under TLS that is close_notify alone.
+    bool finish_sending()
+    {
+        if (send_finished_ || is_stopped()) {
+            return true;
+        }
+        if (stream.is_tls()) {
+            if (writing_ ||
+                stream.close_notify().waits_for == transport::attempt::condition::writable) {
+                return false;
+            }
+        } else {
+            stream.shutdown_send();
+        }
+        sending_finished();
+        return true;
+    }
+
+    /// The error as the handler shall see it.
+    std::error_code explain(const std::error_code& error)
+    {
+        const bool knew_end = ending_.peer_finished();
+        const std::error_code explained = ending_.explain(error);
+        if (!knew_end && ending_.peer_finished()) {
+            emit(connection_event_kind::close_read);
+        }
+        return explained;
+    }
+
+    // -- the end ----------------------------------------------------------------------------------------------
+
+    void stop_in_order(close_reason reason, errc code)
+    {
+        if (!ending_.note(reason, code)) {
+            return;
+        }
+        const auto patience = server.config.linger;
+        if (patience.count() == 0) {
+            close_socket(false);
+            return;
+        }
+        stream.cancel();
+        if (!stream.is_tls() && !std::exchange(send_finished_, true)) {
+            stream.shutdown_send();
+            emit(connection_event_kind::close_write);
+        }
+        server.schedule_by(*this, deadlines_.closing_ends = clock::now() + patience);
+    }
+
+    /// With `reset` the peer gets RST.
+    void stop_now(close_reason reason, errc code, bool reset = false) noexcept
+    {
+        ending_.note(reason, code);
+        close_socket(reset);
+    }
+
+    /// With `reset` the peer gets RST.
+    void close_socket(bool reset = false) noexcept
+    {
+        if (phase_ == phase::closed) {
+            return;
+        }
+        phase_ = phase::closed;
+        server.cancel(*this);
+        stream.close(reset);
+        server.connection_closed(*this);
+    }
+
+    /// The drain has begun: ends a wait for a first byte when none has come. True when it did.
+    bool drain_begins()
+    {
+        drain_limit_ = bytes_read + stream.input_size();
+        if (!waiting_ || drain_limit_ != bytes_read) {
+            return false;
+        }
+        woken_by_drain_ = true;
+        if (!writing_) {
+            stream.cancel();
+        }
+        return true;
+    }
+
+    /// The handler returned or threw. Notes why the connection ends, if nothing has ended it before; an exception
+    /// that is news is reported.
+    void handler_ended(const std::exception_ptr& failure)
+    {
+        const bool is_news = failure && !ending_.explains(failure);
+        ending_.conclude(is_news, is_news ? report(failure) : std::error_code(), server.draining);
+    }
+
+    /// Failed before the handler started.
+    void pre_open_failed(close_reason reason, std::error_code cause)
+    {
+        ending_.note(reason, errc::connection_closed, cause);
+    }
+
+    /// No place for it: it ends as it begins.
+    void refuse() noexcept
+    {
+        ending_.note(close_reason::rejected_by_limit, errc::connection_refused_by_limit);
+        emit(connection_event_kind::closed);
+    }
+
+    /// Its time until the handler must start begins.
+    void begin_pre_open()
+    {
+        const auto timeout = server.config.pre_open_timeout;
+        begin_phase(
+            phase::pre_open, timeout.count() > 0 ? accepted_at + timeout : time_point::max());
+    }
+
+    /// The handler starts.
+    void open()
+    {
+        begin_phase(phase::open);
+        server.counters.opened.add();
+        emit(connection_event_kind::opened);
+    }
+
+    /// The TLS handshake waits for the peer: `handshake_stalled` tells the server when that takes too long.
+    void handshake_waits(clock::duration patience)
+    {
+        touch();
+        handshake_stall_ = deadlines_.last_activity + patience;
+        server.schedule_by(*this, handshake_stall_);
+    }
+
+    void handshake_continues() noexcept
+    {
+        handshake_stall_ = time_point::max();
+    }
+
+    /// The handler is done; the rest must be done after `timeout`. 0: it is done without waiting.
+    void begin_closing(milliseconds timeout)
+    {
+        begin_phase(
+            phase::closing, timeout.count() > 0 ? clock::now() + timeout : time_point::max());
+    }
+
+    /// Goes on to `next`, which must end by `ends`.
+    void begin_phase(phase next, time_point ends = time_point::max())
+    {
+        if (phase_ == phase::closed) {
+            return;
+        }
+        phase_ = next;
+        touch();
+        deadlines_.pre_open_ends = next == phase::pre_open ? ends : time_point::max();
+        deadlines_.closing_ends = next == phase::closing ? ends : deadlines_.closing_ends;
+        look_at_deadlines(deadlines_.last_activity);
+    }
+
+    void expires_after(milliseconds timeout)
+    {
+        deadlines_.expires_at = timeout.count() > 0 ? clock::now() + timeout : time_point::max();
+        if (phase_ == phase::open && !is_stopped()) {
+            server.schedule_by(*this, deadlines_.expires_at);
+        }
+    }
+
+    shard::executor_type get_executor() noexcept
+    {
+        return server.get_executor();
+    }
+
+    // -- questions --------------------------------------------------------------------------------------------
+
+    phase current_phase() const noexcept
+    {
+        return phase_;
+    }
+
+    /// Its socket is.
+    bool is_open() const noexcept
+    {
+        return phase_ != phase::closed;
+    }
+
+    /// It is ending, and the reason is known.
+    bool is_stopped() const noexcept
+    {
+        return static_cast<bool>(ending_.stop_code());
+    }
+
+    const ending& end() const noexcept
+    {
+        return ending_;
+    }
+
+    /// No TLS record was cut, so that close_notify may follow what was written.
+    bool may_say_goodbye() const noexcept
+    {
+        return !write_cut_ && !ending_.has_transport_error();
+    }
+
+    bool was_idle_at_drain() const noexcept
+    {
+        return woken_by_drain_;
+    }
+
+    /// Waits for the peer, and owes it nothing.
+    bool is_idle() const noexcept
+    {
+        return phase_ == phase::open && !is_stopped() && (reading_ || waiting_) && !writing_;
+    }
+
+    time_point last_activity() const noexcept
+    {
+        return deadlines_.last_activity;
+    }
+
+    connection_event event(connection_event_kind kind) const
+    {
+        return {
+            .kind = kind,
+            .id = id(),
+            .local = local,
+            .remote = remote,
+            .reason = ending_.reason(),
+            .bytes_read = bytes_read,
+            .bytes_written = bytes_written,
+            .age = clock::now() - accepted_at,
+            .code = ending_.cause()};
+    }
+
+    connection_info info() const
+    {
+        const auto now = clock::now();
+        return {
+            .id = id(),
+            .local = local,
+            .remote = remote,
+            .age = now - accepted_at,
+            .idle = now - deadlines_.last_activity,
+            .bytes_read = bytes_read,
+            .bytes_written = bytes_written,
+            .opened = phase_ != phase::pre_open,
+            .tls = stream.is_tls()};
+    }
+
+    void emit(connection_event_kind kind) noexcept
+    {
+        if (server.hooks.callbacks.on_connection) {
+            server.hooks.emit(event(kind));
+        }
+    }
+
+    void touch() noexcept
+    {
+        deadlines_.last_activity = clock::now();
+    }
+
+    void sending_finished() noexcept
+    {
+        if (!std::exchange(send_finished_, true)) {
+            emit(connection_event_kind::close_write);
+        }
+    }
+
+private:
+    std::shared_ptr<shard> owner_; // the last of the members to go
+
+public:
+    shard& server;
+    transport stream;
+    asio::ip::tcp::endpoint local;
+    asio::ip::tcp::endpoint remote;
+    const time_point accepted_at;
+    std::uint64_t bytes_read = 0;
+    std::uint64_t bytes_written = 0;
+    std::unique_ptr<tls_info> tls;
+    bool holds_handshake_place = false;
+
+private:
+    static void deadline_passed(node& expired, time_point now)
+    {
+        static_cast<connection_core&>(expired).look_at_deadlines(now);
+    }
+
+    void look_at_deadlines(time_point now)
+    {
+        const auto stage = is_stopped()                ? deadlines::stage::closing
+                           : phase_ == phase::pre_open ? deadlines::stage::pre_open
+                                                       : deadlines::stage::open;
+        if (now >= handshake_stall_) {
+            handshake_stall_ = time_point::max();
+            server.handshake_stalled(*this);
+        }
+        auto verdict = deadlines_.look(now, stage, writing_, server.config, [this] {
+            return deadlines::outgoing{
+                .acknowledged = stream.acknowledged(bytes_written),
+                .pending = native::unacknowledged_bytes(stream.native_handle()) != 0};
+        });
+        if (!verdict.reason) {
+            verdict.next = std::min(verdict.next, handshake_stall_);
+            if (verdict.next != time_point::max()) {
+                server.schedule(*this, verdict.next);
+            }
+            return;
+        }
+        switch (*verdict.reason) {
+        case close_reason::idle_timeout:
+            return stop_in_order(*verdict.reason, errc::idle_timeout);
+        case close_reason::deadline_exceeded:
+            return stop_in_order(*verdict.reason, errc::deadline_exceeded);
+        case close_reason::max_lifetime:
+            return stop_in_order(*verdict.reason, errc::max_lifetime);
+        case close_reason::
+            write_timeout: // what the peer does not take would stay in the kernel: reset
+            return stop_now(*verdict.reason, errc::write_timeout, true);
+        case close_reason::pre_open_timeout:
+            return stop_now(*verdict.reason, errc::pre_open_timeout);
+        default: // closing took too long; the reason is known already
+            return stop_now(*verdict.reason, errc::connection_closed);
+        }
+    }
+
+    std::error_code report(const std::exception_ptr& failure) noexcept
+    {
+        error_event event{
+            .code = make_error_code(errc::handler_failed),
+            .what = "an exception left the handler",
+            .connection_id = id(),
+            .remote = remote};
+        try {
+            const auto [code, what] = describe(failure, errc::handler_failed);
+            const std::string text = std::string(event.what) + ": " + what;
+            event.code = code;
+            event.what = text;
+            server.hooks.emit(event);
+        } catch (...) { // no memory for the words
+            server.hooks.emit(event);
+        }
+        return event.code;
+    }
+
+    void emit_io(connection_event_kind kind) noexcept
+    {
+        if (server.config.io_events) {
+            emit(kind);
+        }
+    }
+
+    /// In a drain: input that had arrived before it began is still to be served.
+    bool owes_reply() noexcept
+    {
+        return bytes_read < drain_limit_ && stream.input_size() != 0;
+    }
+
+    deadlines deadlines_;
+    ending ending_;
+    time_point handshake_stall_ = time_point::max();
+    std::uint64_t drain_limit_ = 0; // bytes_read up to here answers what came before the drain
+    phase phase_ = phase::pre_open;
+    bool reading_ = false;
+    bool waiting_ = false;
+    bool writing_ = false;
+    bool woken_by_drain_ = false;
+    bool send_finished_ = false;
+    bool write_cut_ = false;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_CONNECTION_CORE_HPP

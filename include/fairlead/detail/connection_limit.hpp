@@ -1,0 +1,84 @@
+// fairlead: how many connections may be open at once; the one thing that the shards of a server share.
+// Touched when a connection comes and when it goes, never for a byte.
+
+#ifndef FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP
+#define FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace fairlead::detail
+{
+/// A counted number of places. Any thread.
+class connection_limit
+{
+public:
+    /// 0: no limit.
+    explicit connection_limit(std::size_t places) noexcept : places_(places)
+    {}
+
+    bool try_acquire() noexcept
+    {
+        if (places_ == 0) {
+            return true;
+        }
+        std::size_t taken = taken_.load();
+        while (taken < places_) {
+            if (taken_.compare_exchange_weak(taken, taken + 1)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /// Gives a place back, and wakes everybody who waits for one.
+    void release() noexcept
+    {
+        if (places_ == 0) {
+            return;
+        }
+        taken_.fetch_sub(1);
+        if (waiting_.load() == 0) {
+            return;
+        }
+        std::vector<std::function<void()>> woken;
+        {
+            const std::lock_guard lock(mutex_);
+            woken.swap(wakers_);
+            waiting_.store(0);
+        }
+        for (const auto& wake : woken) {
+            wake();
+        }
+    }
+
+    /// `wake` is called once, from any thread, when a place may have become free; at once when one has. It must
+    /// do no more than post.
+    void notify_when_free(std::function<void()> wake)
+    {
+        {
+            const std::lock_guard lock(mutex_);
+            wakers_.push_back(std::move(wake));
+            waiting_.store(wakers_.size());
+        }
+        // A place that was given back before `waiting_` was seen has woken nobody.
+        if (taken_.load() < places_) {
+            taken_.fetch_add(1);
+            release();
+        }
+    }
+
+private:
+    const std::size_t places_;
+    std::atomic<std::size_t> taken_ = 0;
+    std::atomic<std::size_t> waiting_ = 0;
+    std::mutex mutex_;
+    std::vector<std::function<void()>> wakers_;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP

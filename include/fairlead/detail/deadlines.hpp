@@ -1,0 +1,179 @@
+// fairlead: when a connection's time is up, and why. Time and facts come in as arguments: no clock, no socket.
+// Ring 0.
+
+#ifndef FAIRLEAD_DETAIL_DEADLINES_HPP
+#define FAIRLEAD_DETAIL_DEADLINES_HPP
+
+#include <fairlead/config.hpp>
+#include <fairlead/error.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+namespace fairlead::detail
+{
+/// Every deadline of one connection. Activity is one store; `look` is called when the wheel says so, and says when
+/// it wants to be called again.
+class deadlines
+{
+public:
+    using time_point = std::chrono::steady_clock::time_point;
+    using duration = std::chrono::steady_clock::duration;
+
+    /// What has left this side, as the peer's kernel sees it.
+    struct outgoing
+    {
+        /// Bytes acknowledged; never shrinks.
+        std::uint64_t acknowledged = 0;
+        /// Some are not acknowledged yet.
+        bool pending = false;
+    };
+
+    struct verdict
+    {
+        /// Time is up; empty: not yet.
+        std::optional<close_reason> reason = {};
+        /// When to look again; `max()`: when something new is set.
+        time_point next = time_point::max();
+    };
+
+    enum class stage
+    {
+        pre_open,
+        open,
+        /// The handler is done, or the connection was stopped: only `closing_ends` counts.
+        closing,
+    };
+
+    time_point last_activity = {};
+    time_point pre_open_ends = time_point::max();
+    time_point closing_ends = time_point::max();
+    time_point lifetime_ends = time_point::max();
+    /// `connection::expires_after`
+    time_point expires_at = time_point::max();
+
+    /// The lifetime, spread by a tenth either way: connections that came together do not go together.
+    void begin_lifetime(time_point now, std::chrono::milliseconds lifetime, std::uint64_t seed)
+    {
+        if (lifetime.count() > 0) {
+            const auto tenth = std::chrono::duration_cast<duration>(lifetime) / 10;
+            const double share = static_cast<double>(mixed(seed) >> 11) * 0x1p-53;
+            lifetime_ends = now + lifetime - tenth +
+                            duration(static_cast<duration::rep>(
+                                static_cast<double>(2 * tenth.count()) * share));
+        }
+    }
+
+    /// A write starts or has moved bytes into the kernel: its clock starts again.
+    void write_begins(time_point now) noexcept
+    {
+        write_progress_ = now;
+        sampled_at_ = time_point::max();
+    }
+
+    /// When the write that began must be looked at first: at half time, to see how far the peer has come, so that
+    /// at the full time one can tell slow from stalled.
+    time_point first_look(duration write_timeout) const noexcept
+    {
+        return write_progress_ + write_timeout / 2;
+    }
+
+    /// `facts()` is asked only when the answer matters: it costs a system call.
+    template <typename Facts>
+    verdict look(
+        time_point now, stage where, bool writing, const server_config& config, Facts&& facts)
+    {
+        verdict result;
+        const auto expect = [&](time_point when, close_reason reason) {
+            if (when <= now && !result.reason) {
+                result.reason = reason;
+            }
+            result.next = std::min(result.next, when);
+        };
+        switch (where) {
+        case stage::closing:
+            expect(closing_ends, close_reason::handler_returned);
+            break;
+        case stage::pre_open:
+            expect(pre_open_ends, close_reason::pre_open_timeout);
+            expect(lifetime_ends, close_reason::max_lifetime);
+            break;
+        case stage::open:
+            expect(expires_at, close_reason::deadline_exceeded);
+            expect(lifetime_ends, close_reason::max_lifetime);
+            if (writing && config.write_timeout.count() > 0) {
+                expect(write_ends(now, config.write_timeout, facts), close_reason::write_timeout);
+            }
+            if (config.idle_timeout.count() > 0) {
+                expect(idle_ends(now, config.idle_timeout, facts), close_reason::idle_timeout);
+            }
+            break;
+        }
+        return result;
+    }
+
+private:
+    /// Now: it stalled. Later: the next look.
+    template <typename Facts>
+    time_point write_ends(time_point now, duration timeout, Facts& facts)
+    {
+        const time_point half = write_progress_ + timeout / 2;
+        const time_point full = write_progress_ + timeout;
+        if (now < half) {
+            return half;
+        }
+        const bool known_before = sampled_at_ < now;
+        if (has_progressed(now, facts())) {
+            return now + timeout / 2;
+        }
+        return known_before ? std::max(full, now) : std::max(full, now + timeout / 2);
+    }
+
+    template <typename Facts>
+    time_point idle_ends(time_point now, duration timeout, Facts& facts)
+    {
+        if (now < last_activity + timeout) {
+            return last_activity + timeout;
+        }
+        // Bytes that still leave the kernel's buffer are activity, though no operation completes with them.
+        const outgoing state = facts();
+        if (!state.pending) {
+            return now;
+        }
+        const bool known_before = sampled_at_ < now;
+        if (has_progressed(now, state)) {
+            return last_activity + timeout;
+        }
+        return known_before ? now : now + timeout / 2;
+    }
+
+    bool has_progressed(time_point now, const outgoing& state) noexcept
+    {
+        const bool progressed = sampled_at_ < now && state.acknowledged > acknowledged_;
+        if (progressed) {
+            last_activity = now;
+            write_progress_ = now;
+        }
+        acknowledged_ = state.acknowledged;
+        sampled_at_ = now;
+        return progressed;
+    }
+
+    /// splitmix64: consecutive numbers become unrelated ones.
+    static std::uint64_t mixed(std::uint64_t value) noexcept
+    {
+        value += 0x9e3779b97f4a7c15U;
+        value = (value ^ (value >> 30U)) * 0xbf58476d1ce4e5b9U;
+        value = (value ^ (value >> 27U)) * 0x94d049bb133111ebU;
+        return value ^ (value >> 31U);
+    }
+
+    time_point write_progress_ = {};
+    time_point sampled_at_ = time_point::max();
+    std::uint64_t acknowledged_ = 0;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_DEADLINES_HPP

@@ -1,0 +1,133 @@
+// fairlead: why a connection ends. Keeps the first reason, puts it into the errors that the handler sees, and tells
+// an exception that is news from one by which the handler learnt of the end.
+
+#ifndef FAIRLEAD_DETAIL_ENDING_HPP
+#define FAIRLEAD_DETAIL_ENDING_HPP
+
+#include <fairlead/error.hpp>
+
+#include <asio/error.hpp>
+
+#include <exception>
+#include <system_error>
+#include <utility>
+
+namespace fairlead::detail
+{
+class ending
+{
+public:
+    /// The first reason stays. `cause` is what the closed event carries. False: there was a reason before.
+    bool note(close_reason reason, errc code, std::error_code cause) noexcept
+    {
+        if (stop_code_) {
+            return false;
+        }
+        reason_ = reason;
+        stop_code_ = code;
+        cause_ = cause;
+        return true;
+    }
+
+    /// The server ends the connection: `code` is both what operations end with and the cause.
+    bool note(close_reason reason, errc code) noexcept
+    {
+        return note(reason, code, make_error_code(code));
+    }
+
+    /// The handler is done, and nothing else ended the connection.
+    void conclude(bool failed, std::error_code failure, bool draining) noexcept
+    {
+        if (failed) {
+            note(close_reason::handler_failed, errc::connection_closed, failure);
+        } else if (transport_error_) {
+            note(
+                is_reset() ? close_reason::peer_reset : close_reason::transport_error,
+                errc::connection_closed, transport_error_);
+        } else {
+            note(
+                peer_finished_ ? close_reason::peer_closed
+                : draining     ? close_reason::drained
+                               : close_reason::handler_returned,
+                errc::connection_closed, {});
+        }
+    }
+
+    /// What an operation's error means to the handler: the reason, if the connection was stopped, else itself.
+    /// Remembers what it says about the peer.
+    std::error_code explain(const std::error_code& error) noexcept
+    {
+        if (!error || stop_code_) {
+            return error ? stop_code_ : error;
+        }
+        if (error == asio::error::eof) {
+            peer_finished_ = true;
+        } else if (!transport_error_ && error != asio::error::operation_aborted) {
+            transport_error_ = error;
+        }
+        return error;
+    }
+
+    /// The exception is the way in which the handler learnt of something that is a close reason already.
+    bool explains(const std::exception_ptr& exception) const
+    {
+        try {
+            std::rethrow_exception(exception);
+        } catch (const std::system_error& error) {
+            return (stop_code_ && error.code() == stop_code_) ||
+                   (transport_error_ && error.code() == transport_error_) ||
+                   (peer_finished_ && error.code() == asio::error::eof);
+        } catch (...) {
+            return false;
+        }
+    }
+
+    /// Set once the connection is ending: what operations end with.
+    std::error_code stop_code() const noexcept
+    {
+        return stop_code_;
+    }
+
+    close_reason reason() const noexcept
+    {
+        return reason_;
+    }
+
+    std::error_code cause() const noexcept
+    {
+        return cause_;
+    }
+
+    bool peer_finished() const noexcept
+    {
+        return peer_finished_;
+    }
+
+    bool has_transport_error() const noexcept
+    {
+        return static_cast<bool>(transport_error_);
+    }
+
+    /// The kernel has given the connection up; nothing can be sent any more.
+    bool is_lost() const noexcept
+    {
+        return transport_error_ && transport_error_.category() == std::system_category();
+    }
+
+private:
+    bool is_reset() const noexcept
+    {
+        return transport_error_ == asio::error::connection_reset ||
+               transport_error_ == asio::error::broken_pipe ||
+               transport_error_ == asio::error::connection_aborted;
+    }
+
+    std::error_code stop_code_;
+    std::error_code transport_error_; // the first that an operation met
+    std::error_code cause_;
+    close_reason reason_ = close_reason::handler_returned;
+    bool peer_finished_ = false;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_ENDING_HPP

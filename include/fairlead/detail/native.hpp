@@ -1,0 +1,321 @@
+// fairlead: the calls to the kernel that Asio has no name for, each with an error code and without state.
+// POSIX; what only Linux has is left out elsewhere, and the functions say what then happens.
+
+#ifndef FAIRLEAD_DETAIL_NATIVE_HPP
+#define FAIRLEAD_DETAIL_NATIVE_HPP
+
+#include <fairlead/config.hpp>
+
+#include <asio/ip/tcp.hpp>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+#if defined(__linux__)
+#include <linux/sockios.h>
+#endif
+
+namespace fairlead::detail::native
+{
+inline std::error_code last_error() noexcept
+{
+    return {errno, std::system_category()};
+}
+
+/// Owns a descriptor.
+class descriptor
+{
+public:
+    descriptor() = default;
+
+    explicit descriptor(int fd) noexcept : fd_(fd)
+    {}
+
+    descriptor(descriptor&& other) noexcept : fd_(other.release())
+    {}
+
+    descriptor& operator=(descriptor&& other) noexcept
+    {
+        reset(other.release());
+        return *this;
+    }
+
+    ~descriptor()
+    {
+        reset();
+    }
+
+    int get() const noexcept
+    {
+        return fd_;
+    }
+
+    explicit operator bool() const noexcept
+    {
+        return fd_ >= 0;
+    }
+
+    int release() noexcept
+    {
+        return std::exchange(fd_, -1);
+    }
+
+    void reset(int fd = -1) noexcept
+    {
+        if (fd_ >= 0) {
+            ::close(fd_);
+        }
+        fd_ = fd;
+    }
+
+private:
+    int fd_ = -1;
+};
+
+/// A descriptor that is kept open only to be given back when no other is left.
+inline descriptor open_reserve() noexcept
+{
+    return descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
+/// Takes one client from the listening socket: close-on-exec, not blocking. `EINTR` is retried.
+inline descriptor accept(
+    int listener, asio::ip::tcp::endpoint& remote, std::error_code& error) noexcept
+{
+    for (;;) {
+        auto size = static_cast<socklen_t>(remote.capacity());
+#if defined(__linux__) || defined(__FreeBSD__)
+        const int fd = ::accept4(listener, remote.data(), &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+#else
+        const int fd = ::accept(listener, remote.data(), &size);
+        if (fd >= 0) {
+            ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+            ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+        }
+#endif
+        if (fd >= 0) {
+            remote.resize(size);
+            error.clear();
+            return descriptor(fd);
+        }
+        if (errno != EINTR) {
+            error = last_error();
+            return {};
+        }
+    }
+}
+
+/// Makes the next close of the socket a reset, which discards what the kernel still holds for it.
+inline void reset_on_close(int fd) noexcept
+{
+    const ::linger off{.l_onoff = 1, .l_linger = 0};
+    ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
+}
+
+/// The bound address; unspecified when the kernel does not say.
+inline asio::ip::tcp::endpoint local_endpoint(int fd) noexcept
+{
+    asio::ip::tcp::endpoint endpoint;
+    auto size = static_cast<socklen_t>(endpoint.capacity());
+    if (::getsockname(fd, endpoint.data(), &size) != 0) {
+        return {};
+    }
+    endpoint.resize(size);
+    return endpoint;
+}
+
+/// An IPv4 client of a dual-stack socket as the IPv4 address that it is.
+inline asio::ip::tcp::endpoint unmapped(const asio::ip::tcp::endpoint& endpoint) noexcept
+{
+    if (endpoint.address().is_v6() && endpoint.address().to_v6().is_v4_mapped()) {
+        return {
+            asio::ip::make_address_v4(asio::ip::v4_mapped, endpoint.address().to_v6()),
+            endpoint.port()};
+    }
+    return endpoint;
+}
+
+/// What a call on a non-blocking socket came to: bytes, nothing for now, the end, or an error.
+struct io_result
+{
+    std::size_t bytes = 0;
+    bool would_block = false;
+    std::error_code error = {};
+};
+
+/// Reads what is there, without waiting. No bytes, no error and not `would_block`: the peer has finished.
+inline io_result receive(int fd, void* data, std::size_t size, int flags = 0) noexcept
+{
+    for (;;) {
+        const ssize_t n = ::recv(fd, data, size, flags | MSG_DONTWAIT);
+        if (n >= 0) {
+            return {.bytes = static_cast<std::size_t>(n)};
+        }
+        if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return {.would_block = true};
+        }
+        if (errno != EINTR) {
+            return {.error = last_error()};
+        }
+    }
+}
+
+/// Sends what the kernel takes, without waiting and without SIGPIPE.
+inline io_result send(int fd, const void* data, std::size_t size) noexcept
+{
+    for (;;) {
+#if defined(MSG_NOSIGNAL)
+        const ssize_t n = ::send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+#else
+        const ssize_t n = ::send(fd, data, size, MSG_DONTWAIT); // SO_NOSIGPIPE: Asio has set it
+#endif
+        if (n >= 0) {
+            return {.bytes = static_cast<std::size_t>(n)};
+        }
+        if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return {.would_block = true};
+        }
+        if (errno != EINTR) {
+            return {.error = last_error()};
+        }
+    }
+}
+
+/// Bytes that have arrived and were not read.
+inline std::size_t unread_bytes(int fd) noexcept
+{
+    int bytes = 0;
+    return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
+}
+
+/// Bytes that were written and that the peer has not acknowledged (tcp(7), SIOCOUTQ). 0 where the kernel does
+/// not tell: a slow peer then looks like one that takes everything at once.
+inline std::size_t unacknowledged_bytes([[maybe_unused]] int fd) noexcept
+{
+#if defined(SIOCOUTQ)
+    int bytes = 0;
+    return ::ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
+#else
+    return 0;
+#endif
+}
+
+template <typename Value>
+void set_option(
+    int fd, int level, int name, const Value& value, std::error_code& first_error) noexcept
+{
+    if (::setsockopt(fd, level, name, &value, sizeof value) != 0 && !first_error) {
+        first_error = last_error();
+    }
+}
+
+/// Applies the options of an accepted socket. All are tried; the first failure is returned (a client that has
+/// left already makes some of them fail).
+inline std::error_code tune_connection(int fd, const socket_config& options) noexcept
+{
+    std::error_code error;
+    if (options.no_delay) {
+        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1, error);
+    }
+    if (options.keep_alive) {
+        set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1, error);
+#if defined(TCP_KEEPIDLE)
+        if (options.keep_alive_idle.count() > 0) {
+            set_option(
+                fd, IPPROTO_TCP, TCP_KEEPIDLE, static_cast<int>(options.keep_alive_idle.count()),
+                error);
+        }
+#endif
+#if defined(TCP_KEEPINTVL)
+        if (options.keep_alive_interval.count() > 0) {
+            set_option(
+                fd, IPPROTO_TCP, TCP_KEEPINTVL,
+                static_cast<int>(options.keep_alive_interval.count()), error);
+        }
+        if (options.keep_alive_count > 0) {
+            set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, options.keep_alive_count, error);
+        }
+#endif
+    }
+#if defined(TCP_USER_TIMEOUT)
+    if (options.user_timeout.count() > 0) {
+        set_option(
+            fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
+            static_cast<unsigned int>(options.user_timeout.count()), error);
+    }
+#endif
+    return error;
+}
+
+/// Applies the options of a listening socket before it is bound.
+inline std::error_code tune_listener(int fd, const socket_config& options) noexcept
+{
+    std::error_code error;
+    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1, error);
+    if (options.receive_buffer > 0) {
+        set_option(fd, SOL_SOCKET, SO_RCVBUF, options.receive_buffer, error);
+    }
+    if (options.send_buffer > 0) {
+        set_option(fd, SOL_SOCKET, SO_SNDBUF, options.send_buffer, error);
+    }
+#if defined(TCP_FASTOPEN)
+    if (options.fast_open > 0) {
+        set_option(fd, IPPROTO_TCP, TCP_FASTOPEN, options.fast_open, error);
+    }
+#endif
+#if defined(TCP_DEFER_ACCEPT)
+    if (options.defer_accept.count() > 0) {
+        set_option(
+            fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, static_cast<int>(options.defer_accept.count()),
+            error);
+    }
+#endif
+    return error;
+}
+
+/// Whether several sockets may share a port and the kernel spreads clients over them (Linux). Elsewhere the
+/// option exists without the spreading, and counts as missing.
+inline constexpr bool has_reuse_port =
+#if defined(__linux__) && defined(SO_REUSEPORT)
+    true;
+#else
+    false;
+#endif
+
+inline std::error_code share_port([[maybe_unused]] int fd) noexcept
+{
+#if defined(SO_REUSEPORT)
+    std::error_code error;
+    set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1, error);
+    return error;
+#else
+    return std::make_error_code(std::errc::operation_not_supported);
+#endif
+}
+
+/// The longest listen queue that the kernel allows; 0: unknown.
+inline int longest_backlog() noexcept
+{
+#if defined(__linux__)
+    const descriptor file(::open("/proc/sys/net/core/somaxconn", O_RDONLY | O_CLOEXEC));
+    char text[16] = {};
+    if (file && ::read(file.get(), text, sizeof text - 1) > 0) {
+        return std::atoi(text);
+    }
+#endif
+    return 0;
+}
+} // namespace fairlead::detail::native
+
+#endif // FAIRLEAD_DETAIL_NATIVE_HPP

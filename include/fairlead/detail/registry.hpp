@@ -1,0 +1,154 @@
+// fairlead: the live connections of a server: a list for its own thread, and a table of ids for everybody.
+
+#ifndef FAIRLEAD_DETAIL_REGISTRY_HPP
+#define FAIRLEAD_DETAIL_REGISTRY_HPP
+
+#include <fairlead/detail/intrusive_list.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+namespace fairlead::detail
+{
+/// The part of a connection that the registry links. Its id is unique in the process.
+class registry_entry : public list_hook<>
+{
+public:
+    registry_entry() noexcept : id_(next_id())
+    {}
+
+    std::uint64_t id() const noexcept
+    {
+        return id_;
+    }
+
+    bool is_registered() const noexcept
+    {
+        return is_linked();
+    }
+
+private:
+    template <typename>
+    friend class registry;
+
+    static std::uint64_t next_id() noexcept
+    {
+        static std::atomic<std::uint64_t> last = 0;
+        return last.fetch_add(1, std::memory_order_relaxed) + 1;
+    }
+
+    const std::uint64_t id_;
+    registry_entry* next_in_bucket_ = nullptr;
+};
+
+/// Everything but `contains` is for the server's thread. The table has a lock, taken when a connection comes and
+/// when it goes and at no other time.
+template <typename Entry>
+class registry
+{
+public:
+    bool empty() const noexcept
+    {
+        return list_.empty();
+    }
+
+    std::size_t size() const noexcept
+    {
+        return size_;
+    }
+
+    void insert(Entry& entry)
+    {
+        const std::lock_guard lock(mutex_);
+        if (size_ >= buckets_.size()) {
+            grow();
+        }
+        link(buckets_, entry);
+        list_.push_back(entry);
+        ++size_;
+    }
+
+    void erase(Entry& entry) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        registry_entry** link = &bucket(buckets_, entry.id());
+        while (*link != &entry) {
+            link = &(*link)->next_in_bucket_;
+        }
+        *link = entry.next_in_bucket_;
+        static_cast<registry_entry&>(entry).unlink();
+        --size_;
+    }
+
+    /// Whether a connection of this id is live. Any thread.
+    bool contains(std::uint64_t id) const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return lookup(id) != nullptr;
+    }
+
+    Entry* find(std::uint64_t id) noexcept
+    {
+        return static_cast<Entry*>(lookup(id)); // only this thread changes the table
+    }
+
+    /// The one that came first, or was moved to the back longest ago; the registry is not empty.
+    Entry& front() noexcept
+    {
+        return list_.front();
+    }
+
+    void move_to_back(Entry& entry) noexcept
+    {
+        static_cast<registry_entry&>(entry).unlink();
+        list_.push_back(entry);
+    }
+
+    template <typename Visitor>
+    void for_each(Visitor&& visit)
+    {
+        list_.for_each(visit);
+    }
+
+private:
+    using table = std::vector<registry_entry*>;
+
+    static registry_entry*& bucket(table& buckets, std::uint64_t id) noexcept
+    {
+        return buckets[id & (buckets.size() - 1)];
+    }
+
+    static void link(table& buckets, registry_entry& entry) noexcept
+    {
+        registry_entry*& head = bucket(buckets, entry.id());
+        entry.next_in_bucket_ = head;
+        head = &entry;
+    }
+
+    registry_entry* lookup(std::uint64_t id) const noexcept
+    {
+        registry_entry* entry = buckets_.empty() ? nullptr : buckets_[id & (buckets_.size() - 1)];
+        while (entry != nullptr && entry->id() != id) {
+            entry = entry->next_in_bucket_;
+        }
+        return entry;
+    }
+
+    void grow()
+    {
+        table larger(buckets_.empty() ? 64 : buckets_.size() * 2, nullptr);
+        list_.for_each([&](Entry& entry) { link(larger, entry); });
+        buckets_.swap(larger);
+    }
+
+    mutable std::mutex mutex_;
+    intrusive_list<Entry> list_;
+    table buckets_; // its size is a power of two
+    std::size_t size_ = 0;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_REGISTRY_HPP

@@ -1,0 +1,522 @@
+// fairlead: a server without its handler: its states, its connections, how it drains and stops.
+// tcp_server is the face of it; acceptor.hpp brings the clients, session.hpp leads each through.
+
+#ifndef FAIRLEAD_DETAIL_SERVER_CORE_HPP
+#define FAIRLEAD_DETAIL_SERVER_CORE_HPP
+
+#include <fairlead/connection.hpp>
+#include <fairlead/detail/acceptor.hpp>
+#include <fairlead/detail/drain.hpp>
+#include <fairlead/detail/session.hpp>
+
+#include <asio/post.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace fairlead::detail
+{
+/// Everything runs on the context's thread except what says otherwise. Nothing that a hook or a handler calls comes
+/// back in here directly: the public functions post.
+class server_core : public shard, private accept_sink
+{
+public:
+    using stop_waiter = wait_queue<std::exception_ptr>::waiter;
+
+    server_core(
+        asio::io_context& io_context, server_config options,
+        std::shared_ptr<connection_limit> shared_limit,
+        std::shared_ptr<const tls_context> shared_tls)
+        : shard(io_context, std::move(options)),
+          limit_(std::move(shared_limit)),
+          tls_(std::move(shared_tls)),
+          acceptor_(*this, limit_, *this),
+          gate_(get_executor(), config.max_handshakes),
+          drain_timer_(*this)
+    {}
+
+    /// Starts the handler's coroutine.
+    virtual void spawn(std::unique_ptr<connection> client) = 0;
+
+    // -- any thread -------------------------------------------------------------------------------------------
+
+    /// A stop that was asked for counts at once, though it takes effect on the server's own thread.
+    server_state state() const noexcept
+    {
+        const auto state = state_.load();
+        return state == server_state::running && stop_requests_.load() != 0 ? server_state::draining
+                                                                            : state;
+    }
+
+    server_stats stats() const noexcept
+    {
+        server_stats stats = counters.snapshot();
+        stats.errors = hooks.errors();
+        stats.hook_failures = hooks.failures();
+        return stats;
+    }
+
+    void request_close()
+    {
+        request([](server_core& self) { self.close_everything(); });
+    }
+
+    void request_drain(
+        std::chrono::milliseconds timeout, std::unique_ptr<drain_account::waiter> caller)
+    {
+        const auto deadline = clock::now() + std::max(timeout, std::chrono::milliseconds(0));
+        request([deadline, caller = std::move(caller)](server_core& self) mutable {
+            self.drain_until(deadline, std::move(caller));
+        });
+    }
+
+    bool request_close_connection(std::uint64_t id)
+    {
+        if (!connections_.contains(id)) {
+            return false;
+        }
+        asio::post(get_executor(), [self = shared(), id] {
+            if (connection_core* const found = self->connections_.find(id)) {
+                found->stop_in_order(close_reason::server_closed, errc::server_closed);
+            }
+        });
+        return true;
+    }
+
+    /// New handshakes use `next`; null: new connections are plain.
+    void request_tls(std::shared_ptr<const tls_context> next)
+    {
+        asio::post(get_executor(), [self = shared(), next = std::move(next)] {
+            self->tls_ = next;
+            self->acceptor_.emit(server_event_kind::tls_reloaded, {}, "new handshakes use it");
+        });
+    }
+
+    void request_report(std::error_code code, std::string what)
+    {
+        asio::post(get_executor(), [self = shared(), code, what = std::move(what)] {
+            self->hooks.emit(error_event{.code = code, .what = what});
+        });
+    }
+
+    /// A client that another server's acceptor took, with its place in the shared limit.
+    void request_adopt(native::descriptor socket, const asio::ip::tcp::endpoint& remote)
+    {
+        asio::post(get_executor(), [self = shared(), socket = std::move(socket), remote]() mutable {
+            self->adopt(std::move(socket), remote);
+        });
+    }
+
+    // -- the server's thread ----------------------------------------------------------------------------------
+
+    bool is_listening() const noexcept
+    {
+        return acceptor_.is_open();
+    }
+
+    const asio::ip::tcp::endpoint& local_endpoint() const noexcept
+    {
+        return acceptor_.local_endpoint();
+    }
+
+    /// Throws, and tells the error hook as well.
+    void open()
+    {
+        open([this] { return open_listener(context, config); });
+    }
+
+    /// With the descriptor that `make_listener` makes.
+    template <typename MakeListener>
+    void open(MakeListener make_listener)
+    {
+        require_stopped();
+        try {
+            acceptor_.assign(make_listener());
+        } catch (const std::system_error& error) {
+            hooks.emit(error_event{.code = error.code(), .what = error.what()});
+            throw;
+        }
+        if (state_.load() == server_state::stopped) {
+            state_ = server_state::created;
+        }
+        acceptor_.emit(server_event_kind::listening, {}, config.address);
+        if (const int longest = native::longest_backlog();
+            longest != 0 && config.backlog > longest) {
+            const std::string what = "the listen queue: backlog is " +
+                                     std::to_string(config.backlog) + ", the kernel allows " +
+                                     std::to_string(longest) + " (net.core.somaxconn)";
+            acceptor_.emit(server_event_kind::limit_reached, {}, what);
+        }
+    }
+
+    void start()
+    {
+        if (!acceptor_.is_open()) {
+            open();
+        } else if (state_.load() != server_state::created) {
+            require_stopped();
+        }
+        begin_running();
+        acceptor_.start();
+    }
+
+    /// Runs without a listening socket, for clients that come by `request_adopt`.
+    void start_without_listening()
+    {
+        require_stopped();
+        begin_running();
+    }
+
+    /// Completes when the server has stopped.
+    void notify_when_stopped(std::unique_ptr<stop_waiter> caller)
+    {
+        stop_waiters_.push(std::move(caller));
+    }
+
+    void close_everything()
+    {
+        acceptor_.close();
+        if (state_.load() == server_state::draining) {
+            name_stragglers();
+        }
+        end_every_connection(close_reason::server_closed, errc::server_closed);
+        stop();
+    }
+
+    std::vector<connection_info> list()
+    {
+        std::vector<connection_info> infos;
+        infos.reserve(connections_.size());
+        connections_.for_each([&](connection_core& each) { infos.push_back(each.info()); });
+        return infos;
+    }
+
+    void require_stopped() const
+    {
+        const auto state = state_.load();
+        if (acceptor_.is_open() || state == server_state::running ||
+            state == server_state::draining) {
+            throw std::system_error(make_error_code(errc::already_running));
+        }
+    }
+
+    std::shared_ptr<const tls_context> tls() const noexcept
+    {
+        return tls_;
+    }
+
+    handshake_gate& gate() noexcept
+    {
+        return gate_;
+    }
+
+    /// Where accepted clients go when it is not here; for one acceptor that serves several shards.
+    std::function<void(native::descriptor, const asio::ip::tcp::endpoint&)> forward;
+
+private:
+    /// The drain's end, as a node of the wheel.
+    struct drain_timer : deadline_wheel::node
+    {
+        explicit drain_timer(server_core& owner) : node(&drain_timer::expired), self(owner)
+        {}
+
+        static void expired(node& timer, time_point)
+        {
+            static_cast<drain_timer&>(timer).self.drain_deadline_passed();
+        }
+
+        drain_timer(const drain_timer&) = delete;
+        drain_timer& operator=(const drain_timer&) = delete;
+
+        ~drain_timer()
+        {
+            self.cancel(*this);
+        }
+
+        server_core& self;
+    };
+
+    std::shared_ptr<server_core> shared()
+    {
+        return std::static_pointer_cast<server_core>(shared_from_this());
+    }
+
+    template <typename Request>
+    void request(Request&& stop)
+    {
+        ++stop_requests_;
+        asio::post(get_executor(), [self = shared(), stop = std::forward<Request>(stop)]() mutable {
+            --self->stop_requests_;
+            stop(*self);
+        });
+    }
+
+    void begin_running()
+    {
+        draining = false;
+        state_ = server_state::running;
+    }
+
+    // -- clients ----------------------------------------------------------------------------------------------
+
+    void accepted(
+        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept override
+    {
+        if (forward) {
+            forward(std::move(socket), remote);
+        } else {
+            adopt(std::move(socket), remote);
+        }
+    }
+
+    void adopt(native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept
+    {
+        if (state_.load() != server_state::running) { // it came while this shard was stopping
+            limit_->release();
+            return;
+        }
+        bool counted = false;
+        try {
+            auto client = std::make_unique<connection>(shared_from_this(), remote);
+            if (enroll(core_of(*client), std::move(socket), remote, counted)) {
+                spawn(std::move(client));
+            }
+        } catch (...) {
+            if (!counted) {
+                limit_->release();
+            }
+            const auto [code, what] = describe(std::current_exception(), errc::out_of_memory);
+            hooks.emit(error_event{.code = code, .what = what, .remote = remote});
+        }
+    }
+
+    /// Counts and registers a client before anything of it runs: a drain can neither miss it nor see it twice.
+    bool enroll(
+        connection_core& client, native::descriptor socket, const asio::ip::tcp::endpoint& remote,
+        bool& counted)
+    {
+        client.local = local_endpoint_of(socket.get());
+        if (hooks.callbacks.on_socket && !tune(socket, remote)) {
+            limit_->release();
+            counted = true;
+            return false;
+        }
+        std::error_code error;
+        client.stream.assign(remote.protocol(), std::move(socket), error);
+        if (error) {
+            throw std::system_error(error, "accept");
+        }
+        connections_.insert(client);
+        counted = true;
+        counters.accepted.add();
+        counters.open.add();
+        client.emit(connection_event_kind::accepted);
+        client.begin_pre_open();
+        return true;
+    }
+
+    /// The user's hook works on a socket of Asio's usual type. False: it closed the socket.
+    bool tune(native::descriptor& socket, const asio::ip::tcp::endpoint& remote)
+    {
+        asio::ip::tcp::socket lent(context);
+        std::error_code error;
+        lent.assign(remote.protocol(), socket.get(), error);
+        if (error) {
+            throw std::system_error(error, "accept");
+        }
+        socket.release();
+        hooks.tune(lent);
+        if (lent.is_open()) {
+            socket.reset(lent.release(error));
+        }
+        return static_cast<bool>(socket);
+    }
+
+    asio::ip::tcp::endpoint local_endpoint_of(int socket) const noexcept
+    {
+        const auto& listening = acceptor_.local_endpoint();
+        return native::unmapped(
+            !acceptor_.is_open() || listening.address().is_unspecified()
+                ? native::local_endpoint(socket)
+                : listening);
+    }
+
+    void rejected(
+        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept override
+    {
+        native::reset_on_close(socket.get());
+        acceptor_.report_limit("max_connections");
+        counters.accepted.add();
+        counters.closed.add();
+        counters.closed_by_reason[static_cast<std::size_t>(close_reason::rejected_by_limit)].add();
+        try {
+            connection_core client(shared_from_this(), remote);
+            client.local = local_endpoint_of(socket.get());
+            client.emit(connection_event_kind::accepted);
+            socket.reset();
+            client.refuse();
+        } catch (...) { // no memory, no events
+        }
+    }
+
+    bool evict_idle() noexcept override
+    {
+        // A look at some, the longest-known first, and those go to the back: bounded work per client, and in a few
+        // rounds every connection is looked at.
+        constexpr std::size_t longest_look = 256;
+        connection_core* quietest = nullptr;
+        for (std::size_t left = std::min(connections_.size(), longest_look); left != 0; --left) {
+            connection_core& each = connections_.front();
+            connections_.move_to_back(each);
+            if (each.is_idle() &&
+                (quietest == nullptr || each.last_activity() < quietest->last_activity())) {
+                quietest = &each;
+            }
+        }
+        if (quietest == nullptr) {
+            return false;
+        }
+        acceptor_.report_limit("max_connections");
+        quietest->stop_now(close_reason::evicted, errc::connection_refused_by_limit);
+        return true;
+    }
+
+    void connection_closed(connection_core& client) noexcept override
+    {
+        if (!client.is_registered()) {
+            return;
+        }
+        connections_.erase(client);
+        counters.open.add(-1);
+        counters.closed_by_reason[static_cast<std::size_t>(client.end().reason())].add();
+        counters.closed.add();
+        client.emit(connection_event_kind::closed);
+        limit_->release();
+        acceptor_.retry_soon();
+        if (state_.load() == server_state::draining && !sweeping_) {
+            count_drained(client);
+            stop_when_empty();
+        }
+    }
+
+    void handshake_stalled(connection_core& client) noexcept override
+    {
+        if (std::exchange(client.holds_handshake_place, false)) {
+            gate_.leave_place();
+        }
+    }
+
+    // -- the end ----------------------------------------------------------------------------------------------
+
+    void drain_until(time_point deadline, std::unique_ptr<drain_account::waiter> caller)
+    {
+        if (state_.load() == server_state::running) {
+            acceptor_.close();
+            draining = true;
+            state_ = server_state::draining;
+            drain_.begin(clock::now());
+            acceptor_.emit(server_event_kind::draining, {}, "no longer accepting");
+            sweep([this](connection_core& each) { send_home(each); });
+        } else if (state_.load() != server_state::draining) {
+            acceptor_.close();
+            state_ = server_state::stopped;
+            caller->complete({});
+            return;
+        }
+        schedule(drain_timer_, drain_.join(std::move(caller), deadline));
+        stop_when_empty();
+    }
+
+    /// What has not begun, or has nothing to finish, ends now.
+    void send_home(connection_core& client)
+    {
+        if (client.current_phase() == connection_core::phase::pre_open) {
+            client.stop_now(close_reason::drained, errc::draining);
+            ++drain_.report.closed_idle;
+        } else {
+            client.drain_begins();
+        }
+    }
+
+    void drain_deadline_passed()
+    {
+        name_stragglers();
+        end_every_connection(close_reason::shutdown_timeout, errc::shutdown_timeout);
+        stop();
+    }
+
+    void name_stragglers()
+    {
+        sweep([this](connection_core& each) {
+            if (each.current_phase() == connection_core::phase::open) {
+                drain_.report.stragglers.push_back(each.info());
+            } else { // its handler is done; only the peer's FIN was missing
+                count_drained(each);
+            }
+        });
+    }
+
+    void count_drained(const connection_core& client) noexcept
+    {
+        ++(client.was_idle_at_drain() ? drain_.report.closed_idle : drain_.report.drained);
+    }
+
+    void end_every_connection(close_reason reason, errc code)
+    {
+        sweep([&](connection_core& each) { each.stop_now(reason, code); });
+        gate_.wake_everybody();
+    }
+
+    /// Visits every connection; what ends meanwhile is for the visitor to account for.
+    template <typename Visitor>
+    void sweep(Visitor&& visit)
+    {
+        sweeping_ = true;
+        connections_.for_each(visit);
+        sweeping_ = false;
+    }
+
+    void stop_when_empty()
+    {
+        if (connections_.empty()) {
+            stop();
+        }
+    }
+
+    void stop()
+    {
+        cancel(drain_timer_);
+        const auto before = state_.exchange(server_state::stopped);
+        if (before == server_state::running || before == server_state::draining) {
+            acceptor_.emit(server_event_kind::stopped, {}, "every connection is closed");
+        }
+        drain_.complete(clock::now());
+        stop_waiters_.notify_all(nullptr);
+    }
+
+    const std::shared_ptr<connection_limit> limit_;
+    std::shared_ptr<const tls_context> tls_;
+    registry<connection_core> connections_;
+    acceptor acceptor_;
+    handshake_gate gate_;
+    drain_account drain_;
+    drain_timer drain_timer_;
+    wait_queue<std::exception_ptr> stop_waiters_;
+    std::atomic<server_state> state_ = server_state::created;
+    std::atomic<int> stop_requests_ = 0;
+    bool sweeping_ = false;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_SERVER_CORE_HPP

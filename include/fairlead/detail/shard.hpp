@@ -1,0 +1,120 @@
+// fairlead: what the connections of one server share: its executor, options, hooks, counters and its one timer.
+// Everything here belongs to the one thread that runs the context, except where it is atomic.
+
+#ifndef FAIRLEAD_DETAIL_SHARD_HPP
+#define FAIRLEAD_DETAIL_SHARD_HPP
+
+#include <fairlead/config.hpp>
+#include <fairlead/deadline_wheel.hpp>
+#include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/counters.hpp>
+#include <fairlead/hooks.hpp>
+
+#include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
+
+#include <memory>
+#include <system_error>
+#include <utility>
+
+namespace fairlead::detail
+{
+class connection_core;
+
+class shard : public std::enable_shared_from_this<shard>
+{
+public:
+    using clock = deadline_wheel::clock;
+    using time_point = deadline_wheel::time_point;
+    using executor_type = asio::io_context::executor_type;
+
+    shard(asio::io_context& io_context, server_config options)
+        : context(io_context), config(std::move(options)), wheel_(clock::now()), timer_(io_context)
+    {}
+
+    shard(const shard&) = delete;
+    shard& operator=(const shard&) = delete;
+    virtual ~shard() = default;
+
+    executor_type get_executor() noexcept
+    {
+        return context.get_executor();
+    }
+
+    /// `node` fires at `when` at the latest. Moves it only when it would fire later.
+    void schedule_by(deadline_wheel::node& node, time_point when)
+    {
+        if (when < node.deadline()) {
+            schedule(node, when);
+        }
+    }
+
+    void schedule(deadline_wheel::node& node, time_point when)
+    {
+        wheel_.schedule(node, when);
+        if (when < timer_expiry_) {
+            arm_timer();
+        }
+    }
+
+    void cancel(deadline_wheel::node& node) noexcept
+    {
+        wheel_.cancel(node);
+        if (wheel_.empty()) {
+            stop_timer();
+        }
+    }
+
+    /// A connection's socket is closed, and it has been told why.
+    virtual void connection_closed(connection_core& connection) noexcept = 0;
+
+    /// A TLS handshake has waited for its peer for too long to keep its place.
+    virtual void handshake_stalled(connection_core& connection) noexcept = 0;
+
+    asio::io_context& context;
+    server_config config;
+    hook_caller hooks;
+    detail::counters counters;
+    bool draining = false;
+
+protected:
+    /// An armed timer keeps the context running, and the shard alive.
+    void stop_timer() noexcept
+    {
+        if (std::exchange(timer_expiry_, time_point::max()) != time_point::max()) {
+            timer_.cancel();
+        }
+    }
+
+private:
+    void arm_timer()
+    {
+        const auto next = wheel_.next_wakeup();
+        if (!next) {
+            return;
+        }
+        timer_expiry_ = *next;
+        timer_.expires_at(*next);
+        timer_.async_wait([self = shared_from_this()](const std::error_code& error) {
+            if (!error) {
+                self->timer_expired();
+            }
+        });
+    }
+
+    void timer_expired()
+    {
+        timer_expiry_ = time_point::max();
+        wheel_.advance(clock::now());
+        if (timer_expiry_ == time_point::max()) {
+            arm_timer();
+        }
+    }
+
+    deadline_wheel wheel_;
+    asio::steady_timer timer_;
+    time_point timer_expiry_ = time_point::max();
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_SHARD_HPP

@@ -1,0 +1,59 @@
+// fairlead: several listening sockets on one port, and nobody else on it.
+
+#ifndef FAIRLEAD_DETAIL_SHARED_PORT_HPP
+#define FAIRLEAD_DETAIL_SHARED_PORT_HPP
+
+#include <fairlead/detail/listener.hpp>
+#include <fairlead/detail/server_core.hpp>
+
+#include <cstddef>
+#include <system_error>
+
+namespace fairlead::detail
+{
+/// Opens `core_at(0)` ... `core_at(count - 1)` on the address of the first one's configuration; all or none.
+///
+/// `SO_REUSEPORT` lets any process of the same user join, and take a share of the clients without a word. So the
+/// address is bound alone first: when that fails, somebody has it. (With `socket_config::reuse_port` sharing is what
+/// the user wants, and the look is left out.)
+template <typename CoreAt>
+void open_shared_port(std::size_t count, CoreAt core_at)
+{
+    constexpr int attempts_at_a_free_port = 8;
+    server_core& first = core_at(0);
+    for (int attempt = 1;; ++attempt) {
+        std::size_t opened = 0;
+        try {
+            asio::ip::tcp::endpoint endpoint;
+            const auto share = [&] {
+                std::error_code error;
+                listener made = listen_on(endpoint, first.config, true, error);
+                if (error) {
+                    throw std::system_error(
+                        error, "cannot listen on " + detail::quoted(first.config.address));
+                }
+                return made;
+            };
+            first.open([&] {
+                endpoint = open_listener(first.context, first.config).local;
+                return share();
+            });
+            for (opened = 1; opened < count; ++opened) {
+                core_at(opened).open(share);
+            }
+            return;
+        } catch (const std::system_error& error) {
+            for (std::size_t index = 0; index < opened; ++index) {
+                core_at(index).close_everything();
+            }
+            // Between the look and the sharing somebody may take a port that was free.
+            if (error.code() != std::errc::address_in_use || attempt == attempts_at_a_free_port ||
+                resolve(first.context, first.config.address).front().port() != 0) {
+                throw;
+            }
+        }
+    }
+}
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_SHARED_PORT_HPP

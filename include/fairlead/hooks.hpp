@@ -1,0 +1,131 @@
+// fairlead: the user's callbacks, and the one way to call them.
+// A hook runs on its server's thread and must not block; one that throws is counted and reported, nothing more.
+
+#ifndef FAIRLEAD_HOOKS_HPP
+#define FAIRLEAD_HOOKS_HPP
+
+#include <fairlead/event.hpp>
+
+#include <asio/ip/tcp.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <string>
+#include <system_error>
+
+namespace fairlead
+{
+/// The callbacks of a server; each may be empty.
+struct hooks
+{
+    /// Everything that failed and nobody else would hear of.
+    std::function<void(const error_event&)> on_error = {};
+    /// Each step of each connection.
+    std::function<void(const connection_event&)> on_connection = {};
+    /// Each step of the server.
+    std::function<void(const server_event&)> on_server = {};
+    /// Each accepted socket, before anything else happens to it and after the options of `socket_config` are
+    /// set: for options that fairlead does not know. Closing it drops the client.
+    std::function<void(asio::ip::tcp::socket&)> on_socket = {};
+};
+
+namespace detail
+{
+/// Puts an exception into a code and words: the code of a `std::system_error`, else `fallback`.
+struct described_exception
+{
+    std::error_code code;
+    std::string what;
+};
+
+inline described_exception describe(const std::exception_ptr& exception, errc fallback)
+{
+    try {
+        std::rethrow_exception(exception);
+    } catch (const std::system_error& error) {
+        return {error.code(), error.what()};
+    } catch (const std::exception& error) {
+        return {make_error_code(fallback), error.what()};
+    } catch (...) {
+        return {make_error_code(fallback), "an exception that is not a std::exception"};
+    }
+}
+
+/// Calls hooks so that nothing they do can reach the server. One thread, except for the two counters.
+class hook_caller
+{
+public:
+    hooks callbacks;
+
+    void emit(const connection_event& event) noexcept
+    {
+        guarded(callbacks.on_connection, connection_reported_, "on_connection", event);
+    }
+
+    void emit(const server_event& event) noexcept
+    {
+        guarded(callbacks.on_server, server_reported_, "on_server", event);
+    }
+
+    void emit(const error_event& event) noexcept
+    {
+        errors_.fetch_add(1, std::memory_order_relaxed);
+        bool reported = true; // nobody is left to be told that on_error itself throws
+        guarded(callbacks.on_error, reported, "on_error", event);
+    }
+
+    void tune(asio::ip::tcp::socket& socket) noexcept
+    {
+        guarded(callbacks.on_socket, socket_reported_, "on_socket", socket);
+    }
+
+    std::uint64_t errors() const noexcept
+    {
+        return errors_.load(std::memory_order_relaxed);
+    }
+
+    std::uint64_t failures() const noexcept
+    {
+        return failures_.load(std::memory_order_relaxed);
+    }
+
+private:
+    template <typename Hook, typename Argument>
+    void guarded(const Hook& hook, bool& reported, const char* name, Argument& argument) noexcept
+    {
+        if (!hook) {
+            return;
+        }
+        try {
+            hook(argument);
+        } catch (...) {
+            failed(std::current_exception(), reported, name);
+        }
+    }
+
+    void failed(const std::exception_ptr& exception, bool& reported, const char* name) noexcept
+    {
+        failures_.fetch_add(1, std::memory_order_relaxed);
+        if (std::exchange(reported, true)) {
+            return;
+        }
+        try {
+            const auto [code, what] = describe(exception, errc::hook_failed);
+            const std::string text = std::string("the hook ") + name + " threw: " + what;
+            emit(error_event{.code = code, .what = text});
+        } catch (...) { // no memory for the words: the counter has to do
+        }
+    }
+
+    std::atomic<std::uint64_t> errors_ = 0;
+    std::atomic<std::uint64_t> failures_ = 0;
+    bool connection_reported_ = false;
+    bool server_reported_ = false;
+    bool socket_reported_ = false;
+};
+} // namespace detail
+} // namespace fairlead
+
+#endif // FAIRLEAD_HOOKS_HPP
