@@ -1,5 +1,6 @@
-// fairlead: what a handler is given: a byte stream whose operations end, by themselves, when a limit says so.
-// What the server does with a connection is in server.hpp; what may be configured, in config.hpp.
+// fairlead: what a handler is given: a byte stream whose operations end, by themselves, when a
+// limit says so. What the server does with a connection is in server.hpp; what may be configured,
+// in config.hpp.
 
 #ifndef FAIRLEAD_CONNECTION_HPP
 #define FAIRLEAD_CONNECTION_HPP
@@ -42,18 +43,19 @@ public:
     {}
 };
 
-/// One client. Lives exactly as long as its handler runs, and belongs to its server's thread: every member is to be
-/// called there, which inside the handler goes without saying. From other threads there is
-/// `tcp_server::close_connection(id)`.
+/// One client. Lives exactly as long as its handler runs, and belongs to its server's thread: every
+/// member is to be called there, which inside the handler goes without saying. From other threads
+/// there is `tcp_server::close_connection(id)`.
 ///
-/// At most one read (or `readable()`) and one write may be pending at a time; one of each is fine, from two
-/// coroutines of the same thread.
+/// At most one read (or `readable()`) and one write may be pending at a time; one of each is fine,
+/// from two coroutines of the same thread.
 ///
 /// An operation that ends because of the server says why: `errc::idle_timeout`, `write_timeout`,
-/// `deadline_exceeded`, `max_lifetime`, `connection_closed`, `server_closed`, `shutdown_timeout`. The peer's doings
-/// come as Asio tells them: `asio::error::connection_reset` and so on; under TLS an end of the stream without
-/// close_notify is `asio::ssl::error::stream_truncated`. Letting such an error out of the handler as an exception
-/// is the usual way to end it, and is not reported as a failure.
+/// `deadline_exceeded`, `max_lifetime`, `connection_closed`, `server_closed`, `shutdown_timeout`.
+/// The peer's doings come as Asio tells them: `asio::error::connection_reset` and so on; under TLS
+/// an end of the stream without close_notify is `asio::ssl::error::stream_truncated`. Letting such
+/// an error out of the handler as an exception is the usual way to end it, and is not reported as a
+/// failure.
 class connection
 {
     template <typename MutableBuffers, typename Token>
@@ -81,8 +83,9 @@ public:
     connection(const connection&) = delete;
     connection& operator=(const connection&) = delete;
 
-    /// Reads what is there, at least one byte; waits for it. Returns how many bytes; 0: the peer has finished (FIN,
-    /// or close_notify under TLS), and writing still works. Throws `std::system_error`.
+    /// Reads what is there, at least one byte; waits for it. Returns how many bytes; 0: the peer
+    /// has finished (FIN, or close_notify under TLS), and writing still works. Throws
+    /// `std::system_error`.
     template <typename MutableBuffers>
     asio::awaitable<std::size_t> read_some(const MutableBuffers& buffers)
     {
@@ -96,8 +99,8 @@ public:
         return initiate_read(buffers, asio::redirect_error(asio::use_awaitable, error));
     }
 
-    /// Fills the buffers. Returns their size; 0: the peer finished before the first byte. When it finishes later,
-    /// throws `std::system_error` with `asio::error::eof`.
+    /// Fills the buffers. Returns their size; 0: the peer finished before the first byte. When it
+    /// finishes later, throws `std::system_error` with `asio::error::eof`.
     template <typename MutableBuffers>
     asio::awaitable<std::size_t> read(MutableBuffers buffers)
     {
@@ -147,7 +150,8 @@ public:
         return asio::async_write(*this, buffers, asio::redirect_error(asio::use_awaitable, error));
     }
 
-    /// Writes what the kernel takes, at least one byte; waits for it. Returns how many. Throws `std::system_error`.
+    /// Writes what the kernel takes, at least one byte; waits for it. Returns how many. Throws
+    /// `std::system_error`.
     template <typename ConstBuffers>
     asio::awaitable<std::size_t> write_some(const ConstBuffers& buffers)
     {
@@ -161,9 +165,10 @@ public:
         return async_write_some(buffers, asio::redirect_error(asio::use_awaitable, error));
     }
 
-    /// Waits until there is something to read, without holding a buffer meanwhile. False: the peer has finished, or
-    /// the server drains and nothing has arrived; return from the handler. A drain ends the wait at once: a handler
-    /// that waits for its next request here is one that may be sent home. Throws `std::system_error`.
+    /// Waits until there is something to read, without holding a buffer meanwhile. False: the peer
+    /// has finished, or the server drains and nothing has arrived; return from the handler. A drain
+    /// ends the wait at once: a handler that waits for its next request here is one that may be
+    /// sent home. Throws `std::system_error`.
     asio::awaitable<bool> readable()
     {
         return initiate_wait(asio::use_awaitable);
@@ -175,7 +180,8 @@ public:
         return initiate_wait(asio::redirect_error(asio::use_awaitable, error));
     }
 
-    /// Asio's AsyncReadStream: `void(std::error_code, std::size_t)`; the end of the stream is `asio::error::eof`.
+    /// Asio's AsyncReadStream: `void(std::error_code, std::size_t)`; the end of the stream is
+    /// `asio::error::eof`.
     template <typename MutableBuffers, typename Token>
     auto async_read_some(const MutableBuffers& buffers, Token&& token)
     {
@@ -196,18 +202,18 @@ public:
         return core_.server.get_executor();
     }
 
-    /// Half-close: tells the peer that nothing more will come (FIN; under TLS close_notify), and reading goes on.
-    /// Idempotent; writing afterwards fails with `asio::error::broken_pipe`. Plain TCP does it at once. Under TLS the
-    /// socket may have no room for close_notify just then: await the result to know that it is sent; ignored, it is
-    /// sent when the handler returns.
+    /// Half-close: tells the peer that nothing more will come (FIN; under TLS close_notify), and
+    /// reading goes on. Idempotent; writing afterwards fails with `asio::error::broken_pipe`. Plain
+    /// TCP does it at once. Under TLS the socket may have no room for close_notify just then: await
+    /// the result to know that it is sent; ignored, it is sent when the handler returns.
     half_close shutdown_send()
     {
         return half_close(core_.finish_sending() ? completed() : finish_sending());
     }
 
-    /// Ends the connection in order: pending operations end with `errc::connection_closed`, as all later ones do,
-    /// and what was written still reaches the peer. Idempotent. To be called on the server's thread; from others,
-    /// `tcp_server::close_connection(id)`.
+    /// Ends the connection in order: pending operations end with `errc::connection_closed`, as all
+    /// later ones do, and what was written still reaches the peer. Idempotent. To be called on the
+    /// server's thread; from others, `tcp_server::close_connection(id)`.
     void close() noexcept
     {
         core_.stop_in_order(close_reason::handler_returned, errc::connection_closed);
@@ -220,14 +226,15 @@ public:
     }
 
     /// Bounds everything from here on: when `timeout` is over, the pending operation ends with
-    /// `errc::deadline_exceeded`, and the connection with it. A new call replaces the time; 0 or less: off. Not a
-    /// system call, and cheap enough for each message.
+    /// `errc::deadline_exceeded`, and the connection with it. A new call replaces the time; 0 or
+    /// less: off. Not a system call, and cheap enough for each message.
     void expires_after(std::chrono::milliseconds timeout)
     {
         core_.expires_after(timeout);
     }
 
-    /// Operations may succeed: neither side has closed the connection, as far as is known without a read.
+    /// Operations may succeed: neither side has closed the connection, as far as is known without a
+    /// read.
     bool is_open() const noexcept
     {
         return core_.is_open() && !core_.is_stopped();

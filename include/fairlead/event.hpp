@@ -31,7 +31,8 @@ enum class server_state
     stopped,
 };
 
-/// What happened to a connection. `accepted` comes first and `closed` last, once each, for every accepted one.
+/// What happened to a connection. `accepted` comes first and `closed` last, once each, for every
+/// accepted one.
 enum class connection_event_kind
 {
     /// It was accepted and is counted; its handler has not started.
@@ -74,8 +75,8 @@ enum class server_event_kind
 {
     /// Bound and listening on `local`.
     listening,
-    /// Not accepting for now: `code` is `too_many_connections`, `out_of_descriptors`, `out_of_memory` or the
-    /// error of accept(2).
+    /// Not accepting for now: `code` is `too_many_connections`, `out_of_descriptors`,
+    /// `out_of_memory` or the error of accept(2).
     paused,
     /// Accepting again.
     resumed,
@@ -85,7 +86,8 @@ enum class server_event_kind
     stopped,
     /// `set_tls` took effect.
     tls_reloaded,
-    /// A limit was met: `max_connections`, or the kernel's own on the listen queue; `what` says which.
+    /// A limit was met: `max_connections`, or the kernel's own on the listen queue; `what` says
+    /// which.
     limit_reached,
 };
 
@@ -99,8 +101,9 @@ struct server_event
     std::string_view what;
 };
 
-/// Something failed and nobody else would hear of it: bind, accept, a TLS handshake, an exception that left a
-/// handler or a hook. A peer's orderly end or reset and the server's own timeouts are close reasons, not errors.
+/// Something failed and nobody else would hear of it: bind, accept, a TLS handshake, an exception
+/// that left a handler or a hook. A peer's orderly end or reset and the server's own timeouts are
+/// close reasons, not errors.
 struct error_event
 {
     std::error_code code;
@@ -135,7 +138,8 @@ struct drain_report
 {
     /// Connections whose handlers finished what they were doing.
     std::size_t drained = 0;
-    /// Connections that were waiting for a first byte (or had not been opened) and were closed at once.
+    /// Connections that were waiting for a first byte (or had not been opened) and were closed at
+    /// once.
     std::size_t closed_idle = 0;
     /// Connections that were still open at the deadline, and were closed then.
     std::vector<connection_info> stragglers = {};
@@ -143,7 +147,8 @@ struct drain_report
     std::chrono::milliseconds took = std::chrono::milliseconds(0);
 };
 
-/// Every counter of a server at one moment. Counters only grow, except `open`; they survive a restart.
+/// Every counter of a server at one moment. Counters only grow, except `open`; they survive a
+/// restart.
 struct server_stats
 {
     /// Connections accepted; each is in exactly one of `closed` and `open`.

@@ -14,10 +14,11 @@ namespace fairlead
 {
 class connection;
 
-/// A callable `asio::awaitable<void>(connection&)`: a function, a lambda, or an object with state, which may be
-/// move-only for `tcp_server` and is copied once per shard for `sharded_server`. It is called once per
-/// connection, on the server's thread; its coroutine may use the handler's members for as long as it runs.
-/// A lambda that captures must not itself be a temporary: the server keeps the handler alive, as it is.
+/// A callable `asio::awaitable<void>(connection&)`: a function, a lambda, or an object with state,
+/// which may be move-only for `tcp_server` and is copied once per shard for `sharded_server`. It is
+/// called once per connection, on the server's thread; its coroutine may use the handler's members
+/// for as long as it runs. A lambda that captures must not itself be a temporary: the server keeps
+/// the handler alive, as it is.
 template <typename Handler>
 concept connection_handler =
     std::move_constructible<Handler> && std::invocable<Handler&, connection&> &&

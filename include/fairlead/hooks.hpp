@@ -1,5 +1,5 @@
-// fairlead: the user's callbacks, and the one way to call them.
-// A hook runs on its server's thread and must not block; one that throws is counted and reported, nothing more.
+// fairlead: the user's callbacks, and the one way to call them. A hook runs on its server's thread
+// and must not block; one that throws is counted and reported, nothing more.
 
 #ifndef FAIRLEAD_HOOKS_HPP
 #define FAIRLEAD_HOOKS_HPP
@@ -26,8 +26,9 @@ struct hooks
     std::function<void(const connection_event&)> on_connection = {};
     /// Each step of the server.
     std::function<void(const server_event&)> on_server = {};
-    /// Each accepted socket, before anything else happens to it and after the options of `socket_config` are
-    /// set: for options that fairlead does not know. Closing it drops the client.
+    /// Each accepted socket, before anything else happens to it and after the options of
+    /// `socket_config` are set: for options that fairlead does not know. Closing it drops the
+    /// client.
     std::function<void(asio::ip::tcp::socket&)> on_socket = {};
 };
 
@@ -53,7 +54,8 @@ inline described_exception describe(const std::exception_ptr& exception, errc fa
     }
 }
 
-/// Calls hooks so that nothing they do can reach the server. One thread, except for the two counters.
+/// Calls hooks so that nothing they do can reach the server. One thread, except for the two
+/// counters.
 class hook_caller
 {
 public:

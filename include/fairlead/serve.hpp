@@ -24,9 +24,10 @@ struct serve_config
     fairlead::hooks hooks = {};
 };
 
-/// Serves until SIGINT or SIGTERM, drains for `server_config::drain_timeout`, and returns how that went. A second
-/// signal closes everything at once; SIGHUP reads the TLS files again (a failure goes to `on_error`, and the old ones
-/// stay). The signals' dispositions are afterwards as they were. Blocks; call it from one thread at a time.
+/// Serves until SIGINT or SIGTERM, drains for `server_config::drain_timeout`, and returns how that
+/// went. A second signal closes everything at once; SIGHUP reads the TLS files again (a failure
+/// goes to `on_error`, and the old ones stay). The signals' dispositions are afterwards as they
+/// were. Blocks; call it from one thread at a time.
 ///
 /// Throws `std::system_error` as `sharded_server` does, before anything is served.
 /// \code

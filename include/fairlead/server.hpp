@@ -34,22 +34,23 @@ namespace fairlead
 ///        ^                      └───────── close() ───────────────────^│
 ///        └──────────────────────────────────── open() ─────────────────┘
 ///
-/// Returning from the handler closes its connection in order; an exception that leaves it closes the connection and
-/// is reported to `on_error`. Neither touches the server.
+/// Returning from the handler closes its connection in order; an exception that leaves it closes
+/// the connection and is reported to `on_error`. Neither touches the server.
 ///
-/// Threads: the io_context is run by one thread at a time, and everything happens there. `state`, `is_running`,
-/// `is_gone`, `open_connections`, `stats`, `close`, `close_connection`, `shutdown` and `set_tls` may be called from
-/// any thread; the others on the context's thread, or while nothing runs the context. What is called from a hook or a
-/// handler takes effect after it.
+/// Threads: the io_context is run by one thread at a time, and everything happens there. `state`,
+/// `is_running`, `is_gone`, `open_connections`, `stats`, `close`, `close_connection`, `shutdown`
+/// and `set_tls` may be called from any thread; the others on the context's thread, or while
+/// nothing runs the context. What is called from a hook or a handler takes effect after it.
 ///
-/// Lifetime: the io_context outlives the server. A handler that still runs when the server is destroyed keeps the
-/// `Handler` object alive, and its connection, which is closed.
+/// Lifetime: the io_context outlives the server. A handler that still runs when the server is
+/// destroyed keeps the `Handler` object alive, and its connection, which is closed.
 template <connection_handler Handler>
 class tcp_server
 {
 public:
-    /// Loads and checks everything that `config` names; listens to nothing yet. Throws `std::system_error`:
-    /// `errc::invalid_handler`, `invalid_address`, `invalid_config`, `invalid_tls_config`.
+    /// Loads and checks everything that `config` names; listens to nothing yet. Throws
+    /// `std::system_error`: `errc::invalid_handler`, `invalid_address`, `invalid_config`,
+    /// `invalid_tls_config`.
     tcp_server(asio::io_context& context, Handler handler, server_config config = {})
         : tcp_server(
               context, std::move(handler), detail::checked(std::move(config)), nullptr, nullptr)
@@ -58,15 +59,15 @@ public:
     tcp_server(const tcp_server&) = delete;
     tcp_server& operator=(const tcp_server&) = delete;
 
-    /// Closes whatever is open, as `close()` does, before it returns. On the context's thread, or while nothing runs
-    /// the context.
+    /// Closes whatever is open, as `close()` does, before it returns. On the context's thread, or
+    /// while nothing runs the context.
     ~tcp_server()
     {
         core_->close_everything();
     }
 
-    /// Hooks: to be set before `open()`; afterwards, until the server has stopped, setting one throws
-    /// `std::system_error` with `errc::already_running`. An empty function removes it.
+    /// Hooks: to be set before `open()`; afterwards, until the server has stopped, setting one
+    /// throws `std::system_error` with `errc::already_running`. An empty function removes it.
     void on_error(std::function<void(const error_event&)> hook)
     {
         settable().on_error = std::move(hook);
@@ -88,52 +89,59 @@ public:
         settable().on_socket = std::move(hook);
     }
 
-    /// Binds and listens, so that the port is known; clients wait until `start()`. Resolves names, which may block.
-    /// Throws `std::system_error`: `errc::already_running` when it is open, `errc::invalid_address` when the name does
-    /// not resolve, else the kernel's code (`std::errc::address_in_use`, `permission_denied`).
+    /// Binds and listens, so that the port is known; clients wait until `start()`. Resolves names,
+    /// which may block. Throws `std::system_error`: `errc::already_running` when it is open,
+    /// `errc::invalid_address` when the name does not resolve, else the kernel's code
+    /// (`std::errc::address_in_use`, `permission_denied`).
     void open()
     {
         core_->open();
     }
 
-    /// Opens, unless that was done, and accepts from then on, as long as the context runs. Throws as `open()`.
+    /// Opens, unless that was done, and accepts from then on, as long as the context runs. Throws
+    /// as `open()`.
     void start()
     {
         core_->start();
     }
 
-    /// `start()` for coroutines: completes when the server has stopped, whoever stopped it. Throws as `open()`.
+    /// `start()` for coroutines: completes when the server has stopped, whoever stopped it. Throws
+    /// as `open()`.
     asio::awaitable<void> listen()
     {
         return detail::listen(core_);
     }
 
-    /// Stops accepting and lets the handlers finish: `connection::draining()` turns true, and connections that wait in
-    /// `readable()` with nothing to read are closed at once. Completes when the last connection is closed, or at the
-    /// deadline, when those still open are closed and named in the report. A negative or zero deadline: at once.
+    /// Stops accepting and lets the handlers finish: `connection::draining()` turns true, and
+    /// connections that wait in `readable()` with nothing to read are closed at once. Completes
+    /// when the last connection is closed, or at the deadline, when those still open are closed and
+    /// named in the report. A negative or zero deadline: at once.
     ///
-    /// A second call joins the first, and can only shorten it. On a server that is not running, completes at once with
-    /// an empty report. Takes effect when it is awaited; may be awaited in any context.
+    /// A second call joins the first, and can only shorten it. On a server that is not running,
+    /// completes at once with an empty report. Takes effect when it is awaited; may be awaited in
+    /// any context.
     asio::awaitable<drain_report> shutdown(std::chrono::milliseconds deadline)
     {
         return detail::shutdown(core_, deadline);
     }
 
-    /// Stops accepting and closes every connection now: operations end with `errc::server_closed`. Returns before it
-    /// is done: `is_running()` is false at once, `state()` is `stopped` when it is done. Idempotent.
+    /// Stops accepting and closes every connection now: operations end with `errc::server_closed`.
+    /// Returns before it is done: `is_running()` is false at once, `state()` is `stopped` when it
+    /// is done. Idempotent.
     void close()
     {
         core_->request_close();
     }
 
-    /// Closes one connection in order; its pending operation ends with `errc::server_closed`. False: there is none of
-    /// this id. Returns before it is done.
+    /// Closes one connection in order; its pending operation ends with `errc::server_closed`.
+    /// False: there is none of this id. Returns before it is done.
     bool close_connection(std::uint64_t id)
     {
         return core_->request_close_connection(id);
     }
 
-    /// For the next `open()`. Throws `std::system_error`: `errc::invalid_address`, or `errc::already_running`.
+    /// For the next `open()`. Throws `std::system_error`: `errc::invalid_address`, or
+    /// `errc::already_running`.
     void set_address(std::string address)
     {
         core_->require_stopped();
@@ -141,9 +149,10 @@ public:
         core_->config.address = std::move(address);
     }
 
-    /// New connections get this certificate and these rules, or plain TCP when it is empty; those that exist keep
-    /// theirs. Reads the files that it names. Throws `std::system_error` with `errc::invalid_tls_config` when it cannot
-    /// be used: nothing changes then, and `on_error` is told.
+    /// New connections get this certificate and these rules, or plain TCP when it is empty; those
+    /// that exist keep theirs. Reads the files that it names. Throws `std::system_error` with
+    /// `errc::invalid_tls_config` when it cannot be used: nothing changes then, and `on_error` is
+    /// told.
     void set_tls(std::optional<tls_config> config)
     {
         core_->request_tls(detail::load_tls(*core_, config));
@@ -178,14 +187,16 @@ public:
         return core_->stats();
     }
 
-    /// The bound address; unspecified with port 0 before the first `open()`. Stays known after the server stopped.
+    /// The bound address; unspecified with port 0 before the first `open()`. Stays known after the
+    /// server stopped.
     asio::ip::tcp::endpoint local_endpoint() const
     {
         return core_->local_endpoint();
     }
 
-    /// The live connections. From another thread it asks the server's thread and waits for the answer: never do that
-    /// while that thread waits for yours. Empty when nothing runs the context any more.
+    /// The live connections. From another thread it asks the server's thread and waits for the
+    /// answer: never do that while that thread waits for yours. Empty when nothing runs the context
+    /// any more.
     std::vector<connection_info> connections() const
     {
         return detail::list_connections(*core_);

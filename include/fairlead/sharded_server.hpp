@@ -1,5 +1,5 @@
-// fairlead: sharded_server, one tcp_server per core on one port. A shard is one thread, one io_context and one server;
-// shards share nothing but the connection limit and the TLS context.
+// fairlead: sharded_server, one tcp_server per core on one port. A shard is one thread, one
+// io_context and one server; shards share nothing but the connection limit and the TLS context.
 
 #ifndef FAIRLEAD_SHARDED_SERVER_HPP
 #define FAIRLEAD_SHARDED_SERVER_HPP
@@ -34,10 +34,11 @@ enum class client_distribution
 {
     /// By the kernel where it can, else round robin.
     automatic,
-    /// Each shard listens on the same port (`SO_REUSEPORT`), and the kernel spreads clients by a hash of their
-    /// address: no hand-over, and with few clients uneven. Linux.
+    /// Each shard listens on the same port (`SO_REUSEPORT`), and the kernel spreads clients by a
+    /// hash of their address: no hand-over, and with few clients uneven. Linux.
     kernel,
-    /// The first shard accepts for all and hands clients out in turn: even, and one more hop per connection.
+    /// The first shard accepts for all and hands clients out in turn: even, and one more hop per
+    /// connection.
     round_robin,
 };
 
@@ -51,16 +52,17 @@ struct shard_config
 
 /// The verbs of `tcp_server`, for several shards at once, blocking where that one is awaited.
 ///
-/// Handler: copied once per shard, so its members are that shard's own. Hooks: called on every shard's thread,
-/// several at a time. Threads: every member may be called from any thread but the shards' own; there, use `close()`,
-/// which does not block. A handler that blocks its thread blocks its shard.
+/// Handler: copied once per shard, so its members are that shard's own. Hooks: called on every
+/// shard's thread, several at a time. Threads: every member may be called from any thread but the
+/// shards' own; there, use `close()`, which does not block. A handler that blocks its thread blocks
+/// its shard.
 template <connection_handler Handler>
     requires std::copy_constructible<Handler>
 class sharded_server
 {
 public:
-    /// Loads and checks everything that `config` names. `max_connections` is for all shards together. Throws
-    /// `std::system_error` as `tcp_server` does.
+    /// Loads and checks everything that `config` names. `max_connections` is for all shards
+    /// together. Throws `std::system_error` as `tcp_server` does.
     explicit sharded_server(Handler handler, server_config config = {}, shard_config shards = {})
         : config_(detail::checked(std::move(config)))
     {
@@ -113,8 +115,9 @@ public:
         for_each_server([&](auto& server) { server.on_socket(hook); });
     }
 
-    /// Binds and listens, every shard on the same port. A port on which another process listens is refused with
-    /// `std::errc::address_in_use`, also when that process would share it. Throws as `tcp_server::open`.
+    /// Binds and listens, every shard on the same port. A port on which another process listens is
+    /// refused with `std::errc::address_in_use`, also when that process would share it. Throws as
+    /// `tcp_server::open`.
     void open()
     {
         const std::lock_guard lock(control_);
@@ -136,8 +139,8 @@ public:
         start_threads();
     }
 
-    /// Drains every shard, as `tcp_server::shutdown`, and waits for it; the threads have ended when it returns. The
-    /// report is that of all shards together.
+    /// Drains every shard, as `tcp_server::shutdown`, and waits for it; the threads have ended when
+    /// it returns. The report is that of all shards together.
     drain_report shutdown(std::chrono::milliseconds deadline)
     {
         if (live_threads() == 0) {
@@ -204,7 +207,8 @@ public:
         }
     }
 
-    /// Reads the files of the TLS configuration again. Nothing to do without one. Throws as `set_tls`.
+    /// Reads the files of the TLS configuration again. Nothing to do without one. Throws as
+    /// `set_tls`.
     void reload_tls()
     {
         std::optional<tls_config> current;

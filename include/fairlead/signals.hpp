@@ -1,5 +1,5 @@
-// fairlead: what a server process does on its signals: SIGINT and SIGTERM drain, a second one closes, SIGHUP reloads.
-// serve() uses it; so may a program that has its own main loop.
+// fairlead: what a server process does on its signals: SIGINT and SIGTERM drain, a second one
+// closes, SIGHUP reloads. serve() uses it; so may a program that has its own main loop.
 
 #ifndef FAIRLEAD_SIGNALS_HPP
 #define FAIRLEAD_SIGNALS_HPP
@@ -25,8 +25,9 @@ struct signal_actions
     std::function<void()> reload = {};
 };
 
-/// Takes over the signals while it lives, and gives them back as they were. The actions run on the context's thread.
-/// One at a time in a process. It keeps the context running: call `cancel()` when the server has stopped.
+/// Takes over the signals while it lives, and gives them back as they were. The actions run on the
+/// context's thread. One at a time in a process. It keeps the context running: call `cancel()` when
+/// the server has stopped.
 class signal_watch
 {
 public:

@@ -185,7 +185,7 @@ inline int key_updates_index()
 }
 
 /// The peer exceeded `max_key_updates`: close the connection. To be asked after each SSL_read that
-/// returned no data; SSL_get_error does not know.
+/// returned no data, before SSL_get_error, which takes it for a close_notify.
 inline bool tls_flooded(const SSL* ssl) noexcept
 {
     return reinterpret_cast<std::uintptr_t>(SSL_get_ex_data(ssl, key_updates_index())) >

@@ -1,4 +1,5 @@
-// fairlead: the version, written here and nowhere else; CMake, the package files and the README read it.
+// fairlead: the version, written here and nowhere else; CMake, the package files and the README
+// read it.
 
 #ifndef FAIRLEAD_VERSION_HPP
 #define FAIRLEAD_VERSION_HPP
@@ -17,7 +18,8 @@ struct version_numbers
     int patch_number;
 };
 
-/// The version of these headers. While the major number is 0, a new minor number may break source compatibility.
+/// The version of these headers. While the major number is 0, a new minor number may break source
+/// compatibility.
 inline constexpr version_numbers version{
     FAIRLEAD_VERSION_MAJOR, FAIRLEAD_VERSION_MINOR, FAIRLEAD_VERSION_PATCH};
 } // namespace fairlead

@@ -1,8 +1,9 @@
-// Certificates for tests, made in the process: an authority, what it issues, and a directory to write them to.
+// Certificates for tests, made in the process: an authority, what it issues, and a directory to
+// write them to.
 // Not for production: keys are not protected, serial numbers are random and short.
 
-#ifndef TESTS_SUPPORT_CERTIFICATES_HPP
-#define TESTS_SUPPORT_CERTIFICATES_HPP
+#ifndef FAIRLEAD_TESTS_SUPPORT_CERTIFICATES_HPP
+#define FAIRLEAD_TESTS_SUPPORT_CERTIFICATES_HPP
 
 #include <openssl/bio.h>
 #include <openssl/ec.h>
@@ -312,4 +313,4 @@ private:
 };
 } // namespace test
 
-#endif // TESTS_SUPPORT_CERTIFICATES_HPP
+#endif // FAIRLEAD_TESTS_SUPPORT_CERTIFICATES_HPP

@@ -1,5 +1,5 @@
-// A plain blocking client over POSIX sockets, so that the tests do not use our own code at both ends. Every wait is
-// bounded: what does not come within ten seconds fails the test.
+// A plain blocking client over POSIX sockets, so that the tests do not use our own code at both
+// ends. Every wait is bounded: what does not come within ten seconds fails the test.
 
 #ifndef FAIRLEAD_TESTS_SUPPORT_CLIENT_HPP
 #define FAIRLEAD_TESTS_SUPPORT_CLIENT_HPP
@@ -46,9 +46,9 @@ public:
     explicit client(std::uint16_t port, const char* address = "127.0.0.1", int receive_buffer = 0)
         : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0))
     {
-        const timeval patience{.tv_sec = patience_seconds, .tv_usec = 0};
-        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-        ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+        const timeval timeout{.tv_sec = patience_seconds, .tv_usec = 0};
+        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+        ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
         if (receive_buffer > 0) {
             ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
         }

@@ -1,5 +1,5 @@
-// A server on its own thread, everything that its hooks are told, and a way to wait for it. No test sleeps: it waits for
-// the event that it is about, for ten seconds at most.
+// A server on its own thread, everything that its hooks are told, and a way to wait for it. No test
+// sleeps: it waits for the event that it is about, for ten seconds at most.
 
 #ifndef FAIRLEAD_TESTS_SUPPORT_SERVER_FIXTURE_HPP
 #define FAIRLEAD_TESTS_SUPPORT_SERVER_FIXTURE_HPP
@@ -101,7 +101,8 @@ public:
         return steps;
     }
 
-    /// Waits until `kind` (of a connection or of the server) was seen `times` times. False: it was not.
+    /// Waits until `kind` (of a connection or of the server) was seen `times` times. False: it was
+    /// not.
     template <typename Kind>
     bool wait_for(Kind kind, std::size_t times = 1) const
     {
@@ -167,8 +168,8 @@ inline fairlead::server_config local_config()
     return {.address = "127.0.0.1:0"};
 }
 
-/// `tcp_server` on a thread of its own. `server` and `log` are to be used from the test's thread; what belongs to the
-/// server's thread goes through `on_shard`.
+/// `tcp_server` on a thread of its own. `server` and `log` are to be used from the test's thread;
+/// what belongs to the server's thread goes through `on_shard`.
 template <typename Handler>
 class running_server
 {

@@ -1,4 +1,5 @@
-// fairlead: takes clients from the listening socket, in batches, and keeps doing so whatever accept(2) says.
+// fairlead: takes clients from the listening socket, in batches, and keeps doing so whatever
+// accept(2) says.
 
 #ifndef FAIRLEAD_DETAIL_ACCEPTOR_HPP
 #define FAIRLEAD_DETAIL_ACCEPTOR_HPP
@@ -84,9 +85,10 @@ protected:
     ~accept_sink() = default;
 };
 
-/// Waits for readiness, accepts a bounded batch, waits again. It pauses at the connection limit and, for growing
-/// times, when the process runs out of descriptors: one waiting client is then reset through a descriptor kept in
-/// reserve, so that clients learn of it and the queue moves, and the thread sleeps in between.
+/// Waits for readiness, accepts a bounded batch, waits again. It pauses at the connection limit
+/// and, for growing times, when the process runs out of descriptors: one waiting client is then
+/// reset through a descriptor kept in reserve, so that clients learn of it and the queue moves, and
+/// the thread sleeps in between.
 class acceptor : private deadline_wheel::node
 {
 public:

@@ -1,5 +1,6 @@
 // fairlead: what differs between the supported versions of Asio (1.22.1 and later), in one place.
-// The only file that tests ASIO_VERSION; the others write `detail::token` and know nothing of versions.
+// The only file that tests ASIO_VERSION; the others write `detail::token` and know nothing of
+// versions.
 
 #ifndef FAIRLEAD_DETAIL_ASIO_HPP
 #define FAIRLEAD_DETAIL_ASIO_HPP
@@ -13,8 +14,7 @@
 #endif
 
 #if !defined(ASIO_HAS_CO_AWAIT)
-#error                                                                                             \
-    "Asio found no coroutines: compile as C++20; with Clang and Asio before 1.26 define ASIO_HAS_CO_AWAIT=1 and ASIO_HAS_STD_COROUTINE=1 (fairlead's Findasio.cmake does)"
+#error "Asio has found no coroutines: compile as C++20 (README, Compatibility, for older Clang)"
 #endif
 
 #if ASIO_VERSION >= 102300
@@ -37,16 +37,17 @@
 
 namespace fairlead::detail
 {
-/// The completion token of the library's own coroutines: `auto [ec, n] = co_await op(..., token);`, no exception.
+/// The completion token of the library's own coroutines: `auto [ec, n] = co_await op(..., token);`,
+/// no exception.
 #if ASIO_VERSION >= 102300
 inline constexpr auto token = asio::as_tuple(asio::deferred);
 #else
 inline constexpr auto token = asio::experimental::as_tuple(asio::use_awaitable);
 #endif
 
-/// A completion handler that runs `function(handler, args...)`, and is to Asio what `handler` is: it has its
-/// executor, its allocator and its cancellation slot. The step between an operation of a socket and the
-/// operation of a connection that is built on it.
+/// A completion handler that runs `function(handler, args...)`, and is to Asio what `handler` is:
+/// it has its executor, its allocator and its cancellation slot. The step between an operation of a
+/// socket and the operation of a connection that is built on it.
 template <typename Function, typename Handler>
 struct wrapped_handler
 {

@@ -1,12 +1,12 @@
-// fairlead: a connection as its server sees it: the transport, why and when it ends, and what it has moved.
-// The handler's view is connection.hpp. No policy of the server: no accepting, no limits, no drain.
+// fairlead: a connection as its server sees it: the transport, why and when it ends, and what it
+// has moved. The handler's view is connection.hpp. No policy of the server: no accepting, no
+// limits, no drain.
 
 #ifndef FAIRLEAD_DETAIL_CONNECTION_CORE_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_CORE_HPP
 
+#include <fairlead/detail/connection_record.hpp>
 #include <fairlead/detail/deadlines.hpp>
-#include <fairlead/detail/ending.hpp>
-#include <fairlead/detail/registry.hpp>
 #include <fairlead/detail/shard.hpp>
 #include <fairlead/detail/transport.hpp>
 
@@ -26,15 +26,13 @@ namespace fairlead::detail
 {
 /// pre_open -> open -> closing -> closed. Each step is taken once; any may be skipped.
 ///
-/// There are two ways to be ended from outside the handler. `stop_in_order` ends the pending operations, sends FIN
-/// and leaves the rest to the session, which closes without losing bytes once the handler has returned; the wheel
-/// closes the socket if the handler does not return. `stop_now` closes the socket. Both note the reason first,
-/// and the first reason stays.
-class connection_core : public registry_entry, public deadline_wheel::node
+/// There are two ways to be ended from outside the handler. `stop_in_order` ends the pending
+/// operations, sends FIN and leaves the rest to the session, which closes without losing bytes once
+/// the handler has returned; the wheel closes the socket if the handler does not return. `stop_now`
+/// closes the socket. Both note the reason first, and the first reason stays.
+class connection_core : public connection_record, public deadline_wheel::node
 {
 public:
-    using clock = shard::clock;
-    using time_point = shard::time_point;
     using milliseconds = std::chrono::milliseconds;
 
     enum class phase : std::uint8_t
@@ -46,12 +44,9 @@ public:
     };
 
     connection_core(std::shared_ptr<shard> owner, const asio::ip::tcp::endpoint& remote_endpoint)
-        : node(&connection_core::deadline_passed),
-          owner_(std::move(owner)),
-          server(*owner_),
-          stream(server.get_executor()),
-          remote(native::unmapped(remote_endpoint)),
-          accepted_at(clock::now())
+        : connection_record(std::move(owner), remote_endpoint),
+          node(&connection_core::deadline_passed),
+          stream(server.get_executor())
     {
         deadlines_.last_activity = accepted_at;
         deadlines_.begin_lifetime(accepted_at, server.config.max_lifetime, id());
@@ -65,7 +60,7 @@ public:
         stop_now(close_reason::server_closed, errc::server_closed);
     }
 
-    // -- operations, which connection_io.hpp starts ---------------------------------------------------------
+    // -- operations, which connection_io.hpp starts
 
     /// What an operation ends with that must not start; empty: it may.
     std::error_code refuses_read() const noexcept
@@ -80,7 +75,8 @@ public:
                                 : std::error_code();
     }
 
-    /// There is nothing to wait for: the peer has finished, or a drain has begun and found no input.
+    /// There is nothing to wait for: the peer has finished, or a drain has begun and found no
+    /// input.
     bool refuses_wait() noexcept
     {
         return is_stopped() || ending_.peer_finished() || (server.draining && !owes_reply());
@@ -150,7 +146,8 @@ public:
         return explain(error);
     }
 
-    /// Ends our direction as far as it goes at once; true when it is done. Under TLS that is close_notify alone.
+    /// Ends our direction as far as it goes at once; true when it is done. Under TLS that is
+    /// close_notify alone.
     bool finish_sending()
     {
         if (send_finished_ || is_stopped()) {
@@ -179,7 +176,7 @@ public:
         return explained;
     }
 
-    // -- the end ----------------------------------------------------------------------------------------------
+    // -- the end
 
     void stop_in_order(close_reason reason, errc code)
     {
@@ -232,8 +229,8 @@ public:
         return true;
     }
 
-    /// The handler returned or threw. Notes why the connection ends, if nothing has ended it before; an exception
-    /// that is news is reported.
+    /// The handler returned or threw. Notes why the connection ends, if nothing has ended it
+    /// before; an exception that is news is reported.
     void handler_ended(const std::exception_ptr& failure)
     {
         const bool is_news = failure && !ending_.explains(failure);
@@ -269,7 +266,8 @@ public:
         emit(connection_event_kind::opened);
     }
 
-    /// The TLS handshake waits for the peer: `handshake_stalled` tells the server when that takes too long.
+    /// The TLS handshake waits for the peer: `handshake_stalled` tells the server when that takes
+    /// too long.
     void handshake_waits(clock::duration patience)
     {
         touch();
@@ -310,12 +308,7 @@ public:
         }
     }
 
-    shard::executor_type get_executor() noexcept
-    {
-        return server.get_executor();
-    }
-
-    // -- questions --------------------------------------------------------------------------------------------
+    // -- questions
 
     phase current_phase() const noexcept
     {
@@ -332,11 +325,6 @@ public:
     bool is_stopped() const noexcept
     {
         return static_cast<bool>(ending_.stop_code());
-    }
-
-    const ending& end() const noexcept
-    {
-        return ending_;
     }
 
     /// No TLS record was cut, so that close_notify may follow what was written.
@@ -361,20 +349,6 @@ public:
         return deadlines_.last_activity;
     }
 
-    connection_event event(connection_event_kind kind) const
-    {
-        return {
-            .kind = kind,
-            .id = id(),
-            .local = local,
-            .remote = remote,
-            .reason = ending_.reason(),
-            .bytes_read = bytes_read,
-            .bytes_written = bytes_written,
-            .age = clock::now() - accepted_at,
-            .code = ending_.cause()};
-    }
-
     connection_info info() const
     {
         const auto now = clock::now();
@@ -390,13 +364,6 @@ public:
             .tls = stream.is_tls()};
     }
 
-    void emit(connection_event_kind kind) noexcept
-    {
-        if (server.hooks.callbacks.on_connection) {
-            server.hooks.emit(event(kind));
-        }
-    }
-
     void touch() noexcept
     {
         deadlines_.last_activity = clock::now();
@@ -409,18 +376,7 @@ public:
         }
     }
 
-private:
-    std::shared_ptr<shard> owner_; // the last of the members to go
-
-public:
-    shard& server;
     transport stream;
-    asio::ip::tcp::endpoint local;
-    asio::ip::tcp::endpoint remote;
-    const time_point accepted_at;
-    std::uint64_t bytes_read = 0;
-    std::uint64_t bytes_written = 0;
-    std::unique_ptr<tls_info> tls;
     bool holds_handshake_place = false;
 
 private:
@@ -467,32 +423,6 @@ private:
         }
     }
 
-    std::error_code report(const std::exception_ptr& failure) noexcept
-    {
-        error_event event{
-            .code = make_error_code(errc::handler_failed),
-            .what = "an exception left the handler",
-            .connection_id = id(),
-            .remote = remote};
-        try {
-            const auto [code, what] = describe(failure, errc::handler_failed);
-            const std::string text = std::string(event.what) + ": " + what;
-            event.code = code;
-            event.what = text;
-            server.hooks.emit(event);
-        } catch (...) { // no memory for the words
-            server.hooks.emit(event);
-        }
-        return event.code;
-    }
-
-    void emit_io(connection_event_kind kind) noexcept
-    {
-        if (server.config.io_events) {
-            emit(kind);
-        }
-    }
-
     /// In a drain: input that had arrived before it began is still to be served.
     bool owes_reply() noexcept
     {
@@ -500,7 +430,6 @@ private:
     }
 
     deadlines deadlines_;
-    ending ending_;
     time_point handshake_stall_ = time_point::max();
     std::uint64_t drain_limit_ = 0; // bytes_read up to here answers what came before the drain
     phase phase_ = phase::pre_open;

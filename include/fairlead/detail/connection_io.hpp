@@ -1,4 +1,5 @@
-// fairlead: the operations of a connection: those of its transport, with the accounts kept and the errors explained.
+// fairlead: the operations of a connection: those of its transport, with the accounts kept and the
+// errors explained.
 
 #ifndef FAIRLEAD_DETAIL_CONNECTION_IO_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_IO_HPP
@@ -11,7 +12,8 @@
 
 namespace fairlead::detail
 {
-// How an operation completes: each takes the handler, the error and the count, and calls the handler.
+// How an operation completes: each takes the handler, the error and the count, and calls the
+// handler.
 
 /// As Asio's operations do: `handler(error, bytes)`.
 struct complete_plainly

@@ -1,5 +1,5 @@
-// fairlead: how many connections may be open at once; the one thing that the shards of a server share.
-// Touched when a connection comes and when it goes, never for a byte.
+// fairlead: how many connections may be open at once; the one thing that the shards of a server
+// share. Touched when a connection comes and when it goes, never for a byte.
 
 #ifndef FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP
@@ -56,8 +56,8 @@ public:
         }
     }
 
-    /// `wake` is called once, from any thread, when a place may have become free; at once when one has. It must
-    /// do no more than post.
+    /// `wake` is called once, from any thread, when a place may have become free; at once when one
+    /// has. It must do no more than post.
     void notify_when_free(std::function<void()> wake)
     {
         {

@@ -52,7 +52,8 @@ struct counters
     server_stats snapshot() const noexcept
     {
         server_stats stats;
-        // Read in the order in which a connection meets them backwards, so that no sum exceeds its whole.
+        // Read in the order in which a connection meets them backwards, so that no sum exceeds its
+        // whole.
         for (std::size_t index = 0; index < close_reason_count; ++index) {
             stats.closed_by_reason[index] = closed_by_reason[index].get();
         }

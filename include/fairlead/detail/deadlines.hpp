@@ -1,5 +1,5 @@
-// fairlead: when a connection's time is up, and why. Time and facts come in as arguments: no clock, no socket.
-// Ring 0.
+// fairlead: when a connection's time is up, and why. Time and facts come in as arguments: no clock,
+// no socket. Ring 0.
 
 #ifndef FAIRLEAD_DETAIL_DEADLINES_HPP
 #define FAIRLEAD_DETAIL_DEADLINES_HPP
@@ -14,8 +14,8 @@
 
 namespace fairlead::detail
 {
-/// Every deadline of one connection. Activity is one store; `look` is called when the wheel says so, and says when
-/// it wants to be called again.
+/// Every deadline of one connection. Activity is one store; `look` is called when the wheel says
+/// so, and says when it wants to be called again.
 class deadlines
 {
 public:
@@ -54,7 +54,8 @@ public:
     /// `connection::expires_after`
     time_point expires_at = time_point::max();
 
-    /// The lifetime, spread by a tenth either way: connections that came together do not go together.
+    /// The lifetime, spread by a tenth either way: connections that came together do not go
+    /// together.
     void begin_lifetime(time_point now, std::chrono::milliseconds lifetime, std::uint64_t seed)
     {
         if (lifetime.count() > 0) {
@@ -73,8 +74,8 @@ public:
         sampled_at_ = time_point::max();
     }
 
-    /// When the write that began must be looked at first: at half time, to see how far the peer has come, so that
-    /// at the full time one can tell slow from stalled.
+    /// When the write that began must be looked at first: at half time, to see how far the peer has
+    /// come, so that at the full time one can tell slow from stalled.
     time_point first_look(duration write_timeout) const noexcept
     {
         return write_progress_ + write_timeout / 2;
@@ -137,7 +138,8 @@ private:
         if (now < last_activity + timeout) {
             return last_activity + timeout;
         }
-        // Bytes that still leave the kernel's buffer are activity, though no operation completes with them.
+        // Bytes that still leave the kernel's buffer are activity, though no operation completes
+        // with them.
         const outgoing state = facts();
         if (!state.pending) {
             return now;

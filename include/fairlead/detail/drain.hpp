@@ -1,4 +1,5 @@
-// fairlead: the account of a drain: who waits for it, by when it must be over, and what becomes of whom.
+// fairlead: the account of a drain: who waits for it, by when it must be over, and what becomes of
+// whom.
 
 #ifndef FAIRLEAD_DETAIL_DRAIN_HPP
 #define FAIRLEAD_DETAIL_DRAIN_HPP
@@ -26,7 +27,8 @@ public:
         deadline_ = time_point::max();
     }
 
-    /// A further caller waits for the same end, and can only bring it forward. Returns the deadline in force.
+    /// A further caller waits for the same end, and can only bring it forward. Returns the deadline
+    /// in force.
     time_point join(std::unique_ptr<waiter> caller, time_point deadline)
     {
         callers_.push(std::move(caller));

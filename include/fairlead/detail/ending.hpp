@@ -1,5 +1,5 @@
-// fairlead: why a connection ends. Keeps the first reason, puts it into the errors that the handler sees, and tells
-// an exception that is news from one by which the handler learnt of the end.
+// fairlead: why a connection ends. Keeps the first reason, puts it into the errors that the handler
+// sees, and tells an exception that is news from one by which the handler learnt of the end.
 
 #ifndef FAIRLEAD_DETAIL_ENDING_HPP
 #define FAIRLEAD_DETAIL_ENDING_HPP
@@ -17,7 +17,8 @@ namespace fairlead::detail
 class ending
 {
 public:
-    /// The first reason stays. `cause` is what the closed event carries. False: there was a reason before.
+    /// The first reason stays. `cause` is what the closed event carries. False: there was a reason
+    /// before.
     bool note(close_reason reason, errc code, std::error_code cause) noexcept
     {
         if (stop_code_) {
@@ -53,8 +54,8 @@ public:
         }
     }
 
-    /// What an operation's error means to the handler: the reason, if the connection was stopped, else itself.
-    /// Remembers what it says about the peer.
+    /// What an operation's error means to the handler: the reason, if the connection was stopped,
+    /// else itself. Remembers what it says about the peer.
     std::error_code explain(const std::error_code& error) noexcept
     {
         if (!error || stop_code_) {
@@ -68,7 +69,8 @@ public:
         return error;
     }
 
-    /// The exception is the way in which the handler learnt of something that is a close reason already.
+    /// The exception is the way in which the handler learnt of something that is a close reason
+    /// already.
     bool explains(const std::exception_ptr& exception) const
     {
         try {

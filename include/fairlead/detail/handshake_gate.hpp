@@ -1,4 +1,5 @@
-// fairlead: how many TLS handshakes are in progress at once, and that they do not starve the open connections.
+// fairlead: how many TLS handshakes are in progress at once, and that they do not starve the open
+// connections.
 
 #ifndef FAIRLEAD_DETAIL_HANDSHAKE_GATE_HPP
 #define FAIRLEAD_DETAIL_HANDSHAKE_GATE_HPP
@@ -14,9 +15,9 @@
 
 namespace fairlead::detail
 {
-/// Two queues. A *place* is held from the first byte of a handshake to its end: it bounds memory. A *turn* is held
-/// for one cryptographic step: the next is posted, so that between two steps everything else that is ready runs.
-/// One thread.
+/// Two queues. A *place* is held from the first byte of a handshake to its end: it bounds memory. A
+/// *turn* is held for one cryptographic step: the next is posted, so that between two steps
+/// everything else that is ready runs. One thread.
 class handshake_gate
 {
 public:

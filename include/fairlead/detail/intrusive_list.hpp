@@ -1,5 +1,5 @@
-// fairlead: a doubly linked list through its elements; no allocation, removal without the list at hand. Ring 0.
-// Not a container: it owns nothing, and an element leaves before it dies.
+// fairlead: a doubly linked list through its elements; no allocation, removal without the list at
+// hand. Ring 0. Not a container: it owns nothing, and an element leaves before it dies.
 
 #ifndef FAIRLEAD_DETAIL_INTRUSIVE_LIST_HPP
 #define FAIRLEAD_DETAIL_INTRUSIVE_LIST_HPP
@@ -47,8 +47,8 @@ private:
     list_hook* previous_ = nullptr;
 };
 
-/// A circular list around a sentinel. Elements may be unlinked while the list is walked with `for_each`, the
-/// current one included; others only when the walk restarts from `front()`.
+/// A circular list around a sentinel. Elements may be unlinked while the list is walked with
+/// `for_each`, the current one included; others only when the walk restarts from `front()`.
 template <typename Element, typename Tag = void>
 class intrusive_list
 {
@@ -91,7 +91,8 @@ public:
         return static_cast<Element&>(*head_.next_);
     }
 
-    /// Calls `visit(element)` from front to back; `visit` may unlink the element it is given, and no other.
+    /// Calls `visit(element)` from front to back; `visit` may unlink the element it is given, and
+    /// no other.
     template <typename Visitor>
     void for_each(Visitor&& visit)
     {

@@ -24,9 +24,10 @@ struct listener
     asio::ip::tcp::endpoint local;
 };
 
-/// The addresses that `address` stands for, in the order in which they are to be tried. An empty host is every
-/// interface: IPv6 that takes IPv4 as well, else IPv4 alone. Of a name with both, IPv4 comes first.
-/// Throws `errc::invalid_address` when it does not resolve. Blocks while it asks the resolver.
+/// The addresses that `address` stands for, in the order in which they are to be tried. An empty
+/// host is every interface: IPv6 that takes IPv4 as well, else IPv4 alone. Of a name with both,
+/// IPv4 comes first. Throws `errc::invalid_address` when it does not resolve. Blocks while it asks
+/// the resolver.
 inline std::vector<asio::ip::tcp::endpoint> resolve(
     asio::io_context& context, const std::string& address)
 {
@@ -104,8 +105,8 @@ inline listener listen_on(
     return {std::move(socket), native::local_endpoint(fd)};
 }
 
-/// Opens the first address that can be opened. Throws `std::system_error` with the kernel's code for the last one
-/// that could not.
+/// Opens the first address that can be opened. Throws `std::system_error` with the kernel's code
+/// for the last one that could not.
 inline listener open_listener(asio::io_context& context, const server_config& config)
 {
     std::error_code error;

@@ -1,5 +1,5 @@
-// fairlead: the calls to the kernel that Asio has no name for, each with an error code and without state.
-// POSIX; what only Linux has is left out elsewhere, and the functions say what then happens.
+// fairlead: the calls to the kernel that Asio has no name for, each with an error code and without
+// state. POSIX; what only Linux has is left out elsewhere, and the functions say what then happens.
 
 #ifndef FAIRLEAD_DETAIL_NATIVE_HPP
 #define FAIRLEAD_DETAIL_NATIVE_HPP
@@ -154,7 +154,8 @@ struct io_result
     std::error_code error = {};
 };
 
-/// Reads what is there, without waiting. No bytes, no error and not `would_block`: the peer has finished.
+/// Reads what is there, without waiting. No bytes, no error and not `would_block`: the peer has
+/// finished.
 inline io_result receive(int fd, void* data, std::size_t size, int flags = 0) noexcept
 {
     for (;;) {
@@ -199,8 +200,8 @@ inline std::size_t unread_bytes(int fd) noexcept
     return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
 }
 
-/// Bytes that were written and that the peer has not acknowledged (tcp(7), SIOCOUTQ). 0 where the kernel does
-/// not tell: a slow peer then looks like one that takes everything at once.
+/// Bytes that were written and that the peer has not acknowledged (tcp(7), SIOCOUTQ). 0 where the
+/// kernel does not tell: a slow peer then looks like one that takes everything at once.
 inline std::size_t unacknowledged_bytes([[maybe_unused]] int fd) noexcept
 {
 #if defined(SIOCOUTQ)
@@ -220,8 +221,8 @@ void set_option(
     }
 }
 
-/// Applies the options of an accepted socket. All are tried; the first failure is returned (a client that has
-/// left already makes some of them fail).
+/// Applies the options of an accepted socket. All are tried; the first failure is returned (a
+/// client that has left already makes some of them fail).
 inline std::error_code tune_connection(int fd, const socket_config& options) noexcept
 {
     std::error_code error;
@@ -284,8 +285,8 @@ inline std::error_code tune_listener(int fd, const socket_config& options) noexc
     return error;
 }
 
-/// Whether several sockets may share a port and the kernel spreads clients over them (Linux). Elsewhere the
-/// option exists without the spreading, and counts as missing.
+/// Whether several sockets may share a port and the kernel spreads clients over them (Linux).
+/// Elsewhere the option exists without the spreading, and counts as missing.
 inline constexpr bool has_reuse_port =
 #if defined(__linux__) && defined(SO_REUSEPORT)
     true;

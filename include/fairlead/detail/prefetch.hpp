@@ -1,5 +1,5 @@
-// fairlead: the few bytes that a connection may hold of its own input. Waiting for input needs a buffer; this one
-// lies inside the connection, so that an idle connection holds no other.
+// fairlead: the few bytes that a connection may hold of its own input. Waiting for input needs a
+// buffer; this one lies inside the connection, so that an idle connection holds no other.
 
 #ifndef FAIRLEAD_DETAIL_PREFETCH_HPP
 #define FAIRLEAD_DETAIL_PREFETCH_HPP
@@ -68,8 +68,8 @@ public:
         return taken;
     }
 
-    /// Hands out bytes, and when there may be more in the socket, those as well, so that a message that is larger
-    /// than this buffer still arrives in one read.
+    /// Hands out bytes, and when there may be more in the socket, those as well, so that a message
+    /// that is larger than this buffer still arrives in one read.
     template <typename Buffers>
     native::io_result take(const Buffers& buffers, int socket) noexcept
     {

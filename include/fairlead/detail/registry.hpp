@@ -1,4 +1,5 @@
-// fairlead: the live connections of a server: a list for its own thread, and a table of ids for everybody.
+// fairlead: the live connections of a server: a list for its own thread, and a table of ids for
+// everybody.
 
 #ifndef FAIRLEAD_DETAIL_REGISTRY_HPP
 #define FAIRLEAD_DETAIL_REGISTRY_HPP
@@ -44,8 +45,8 @@ private:
     registry_entry* next_in_bucket_ = nullptr;
 };
 
-/// Everything but `contains` is for the server's thread. The table has a lock, taken when a connection comes and
-/// when it goes and at no other time.
+/// Everything but `contains` is for the server's thread. The table has a lock, taken when a
+/// connection comes and when it goes and at no other time.
 template <typename Entry>
 class registry
 {

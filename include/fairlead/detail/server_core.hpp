@@ -4,10 +4,8 @@
 #ifndef FAIRLEAD_DETAIL_SERVER_CORE_HPP
 #define FAIRLEAD_DETAIL_SERVER_CORE_HPP
 
-#include <fairlead/connection.hpp>
-#include <fairlead/detail/acceptor.hpp>
 #include <fairlead/detail/drain.hpp>
-#include <fairlead/detail/session.hpp>
+#include <fairlead/detail/reception.hpp>
 
 #include <asio/post.hpp>
 
@@ -27,9 +25,9 @@
 
 namespace fairlead::detail
 {
-/// Everything runs on the context's thread except what says otherwise. Nothing that a hook or a handler calls comes
-/// back in here directly: the public functions post.
-class server_core : public shard, private accept_sink
+/// Everything runs on the context's thread except what says otherwise. Nothing that a hook or a
+/// handler calls comes back in here directly: the public functions post.
+class server_core : public reception
 {
 public:
     using stop_waiter = wait_queue<std::exception_ptr>::waiter;
@@ -38,18 +36,11 @@ public:
         asio::io_context& io_context, server_config options,
         std::shared_ptr<connection_limit> shared_limit,
         std::shared_ptr<const tls_context> shared_tls)
-        : shard(io_context, std::move(options)),
-          limit_(std::move(shared_limit)),
-          tls_(std::move(shared_tls)),
-          acceptor_(*this, limit_, *this),
-          gate_(get_executor(), config.max_handshakes),
+        : reception(io_context, std::move(options), std::move(shared_limit), std::move(shared_tls)),
           drain_timer_(*this)
     {}
 
-    /// Starts the handler's coroutine.
-    virtual void spawn(std::unique_ptr<connection> client) = 0;
-
-    // -- any thread -------------------------------------------------------------------------------------------
+    // -- any thread
 
     /// A stop that was asked for counts at once, though it takes effect on the server's own thread.
     server_state state() const noexcept
@@ -118,7 +109,7 @@ public:
         });
     }
 
-    // -- the server's thread ----------------------------------------------------------------------------------
+    // -- the server's thread
 
     bool is_listening() const noexcept
     {
@@ -211,19 +202,6 @@ public:
         }
     }
 
-    std::shared_ptr<const tls_context> tls() const noexcept
-    {
-        return tls_;
-    }
-
-    handshake_gate& gate() noexcept
-    {
-        return gate_;
-    }
-
-    /// Where accepted clients go when it is not here; for one acceptor that serves several shards.
-    std::function<void(native::descriptor, const asio::ip::tcp::endpoint&)> forward;
-
 private:
     /// The drain's end, as a node of the wheel.
     struct drain_timer : deadline_wheel::node
@@ -268,130 +246,6 @@ private:
         state_ = server_state::running;
     }
 
-    // -- clients ----------------------------------------------------------------------------------------------
-
-    void accepted(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept override
-    {
-        if (forward) {
-            forward(std::move(socket), remote);
-        } else {
-            adopt(std::move(socket), remote);
-        }
-    }
-
-    void adopt(native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept
-    {
-        if (state_.load() != server_state::running) { // it came while this shard was stopping
-            limit_->release();
-            return;
-        }
-        bool counted = false;
-        try {
-            auto client = std::make_unique<connection>(shared_from_this(), remote);
-            if (enroll(core_of(*client), std::move(socket), remote, counted)) {
-                spawn(std::move(client));
-            }
-        } catch (...) {
-            if (!counted) {
-                limit_->release();
-            }
-            const auto [code, what] = describe(std::current_exception(), errc::out_of_memory);
-            hooks.emit(error_event{.code = code, .what = what, .remote = remote});
-        }
-    }
-
-    /// Counts and registers a client before anything of it runs: a drain can neither miss it nor see it twice.
-    bool enroll(
-        connection_core& client, native::descriptor socket, const asio::ip::tcp::endpoint& remote,
-        bool& counted)
-    {
-        client.local = local_endpoint_of(socket.get());
-        if (hooks.callbacks.on_socket && !tune(socket, remote)) {
-            limit_->release();
-            counted = true;
-            return false;
-        }
-        std::error_code error;
-        client.stream.assign(remote.protocol(), std::move(socket), error);
-        if (error) {
-            throw std::system_error(error, "accept");
-        }
-        connections_.insert(client);
-        counted = true;
-        counters.accepted.add();
-        counters.open.add();
-        client.emit(connection_event_kind::accepted);
-        client.begin_pre_open();
-        return true;
-    }
-
-    /// The user's hook works on a socket of Asio's usual type. False: it closed the socket.
-    bool tune(native::descriptor& socket, const asio::ip::tcp::endpoint& remote)
-    {
-        asio::ip::tcp::socket lent(context);
-        std::error_code error;
-        lent.assign(remote.protocol(), socket.get(), error);
-        if (error) {
-            throw std::system_error(error, "accept");
-        }
-        socket.release();
-        hooks.tune(lent);
-        if (lent.is_open()) {
-            socket.reset(lent.release(error));
-        }
-        return static_cast<bool>(socket);
-    }
-
-    asio::ip::tcp::endpoint local_endpoint_of(int socket) const noexcept
-    {
-        const auto& listening = acceptor_.local_endpoint();
-        return native::unmapped(
-            !acceptor_.is_open() || listening.address().is_unspecified()
-                ? native::local_endpoint(socket)
-                : listening);
-    }
-
-    void rejected(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept override
-    {
-        native::reset_on_close(socket.get());
-        acceptor_.report_limit("max_connections");
-        counters.accepted.add();
-        counters.closed.add();
-        counters.closed_by_reason[static_cast<std::size_t>(close_reason::rejected_by_limit)].add();
-        try {
-            connection_core client(shared_from_this(), remote);
-            client.local = local_endpoint_of(socket.get());
-            client.emit(connection_event_kind::accepted);
-            socket.reset();
-            client.refuse();
-        } catch (...) { // no memory, no events
-        }
-    }
-
-    bool evict_idle() noexcept override
-    {
-        // A look at some, the longest-known first, and those go to the back: bounded work per client, and in a few
-        // rounds every connection is looked at.
-        constexpr std::size_t longest_look = 256;
-        connection_core* quietest = nullptr;
-        for (std::size_t left = std::min(connections_.size(), longest_look); left != 0; --left) {
-            connection_core& each = connections_.front();
-            connections_.move_to_back(each);
-            if (each.is_idle() &&
-                (quietest == nullptr || each.last_activity() < quietest->last_activity())) {
-                quietest = &each;
-            }
-        }
-        if (quietest == nullptr) {
-            return false;
-        }
-        acceptor_.report_limit("max_connections");
-        quietest->stop_now(close_reason::evicted, errc::connection_refused_by_limit);
-        return true;
-    }
-
     void connection_closed(connection_core& client) noexcept override
     {
         if (!client.is_registered()) {
@@ -410,14 +264,7 @@ private:
         }
     }
 
-    void handshake_stalled(connection_core& client) noexcept override
-    {
-        if (std::exchange(client.holds_handshake_place, false)) {
-            gate_.leave_place();
-        }
-    }
-
-    // -- the end ----------------------------------------------------------------------------------------------
+    // -- the end
 
     void drain_until(time_point deadline, std::unique_ptr<drain_account::waiter> caller)
     {
@@ -505,15 +352,9 @@ private:
         stop_waiters_.notify_all(nullptr);
     }
 
-    const std::shared_ptr<connection_limit> limit_;
-    std::shared_ptr<const tls_context> tls_;
-    registry<connection_core> connections_;
-    acceptor acceptor_;
-    handshake_gate gate_;
     drain_account drain_;
     drain_timer drain_timer_;
     wait_queue<std::exception_ptr> stop_waiters_;
-    std::atomic<server_state> state_ = server_state::created;
     std::atomic<int> stop_requests_ = 0;
     bool sweeping_ = false;
 };

@@ -1,5 +1,5 @@
-// fairlead: what the faces of a server (tcp_server, sharded_server) ask of its core, and the one part of the core
-// that knows the handler's type.
+// fairlead: what the faces of a server (tcp_server, sharded_server) ask of its core, and the one
+// part of the core that knows the handler's type.
 
 #ifndef FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP
 #define FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP
@@ -24,7 +24,8 @@
 
 namespace fairlead::detail
 {
-/// One connection from accept to close. The parameters are copies in the coroutine's frame: they live as long as it.
+/// One connection from accept to close. The parameters are copies in the coroutine's frame: they
+/// live as long as it.
 template <typename Handler>
 asio::awaitable<void> session(
     std::shared_ptr<server_core> server, std::unique_ptr<connection> client, Handler& handler)

@@ -1,5 +1,5 @@
-// fairlead: the way of one connection, before and after its handler: the TLS handshake, and a close that loses
-// nothing.
+// fairlead: the way of one connection, before and after its handler: the TLS handshake, and a close
+// that loses nothing.
 
 #ifndef FAIRLEAD_DETAIL_SESSION_HPP
 #define FAIRLEAD_DETAIL_SESSION_HPP
@@ -25,8 +25,9 @@ inline constexpr std::size_t longest_linger_input = std::size_t(64) << 20;
 /// So much of it before others get their turn.
 inline constexpr std::size_t linger_input_per_turn = std::size_t(256) << 10;
 
-/// How long a connection that the drain found idle waits for its peer's FIN. It owes the peer nothing; the time is
-/// for a request that was under way when the FIN was sent, so that it meets an open socket and not a reset.
+/// How long a connection that the drain found idle waits for its peer's FIN. It owes the peer
+/// nothing; the time is for a request that was under way when the FIN was sent, so that it meets an
+/// open socket and not a reset.
 inline constexpr std::chrono::milliseconds longest_linger_of_idle{200};
 
 /// A place in the gate, given back wherever the handshake ends.
@@ -77,8 +78,8 @@ inline void handshake_failed(connection_core& connection, const std::error_code&
         .remote = connection.remote});
 }
 
-/// Waits for the client's first byte. A client that leaves without one (a port scan, a health check) is no failed
-/// handshake. False: the connection is over.
+/// Waits for the client's first byte. A client that leaves without one (a port scan, a health
+/// check) is no failed handshake. False: the connection is over.
 inline asio::awaitable<bool> await_hello(connection_core& connection)
 {
     using condition = transport::attempt::condition;
@@ -95,7 +96,8 @@ inline asio::awaitable<bool> await_hello(connection_core& connection)
     co_return true;
 }
 
-/// From accept to the handler's start under TLS. False: the connection is over, and the reason is noted.
+/// From accept to the handler's start under TLS. False: the connection is over, and the reason is
+/// noted.
 inline asio::awaitable<bool> handshake(
     connection_core& connection, std::shared_ptr<const tls_context> context, handshake_gate& gate)
 {
@@ -121,7 +123,7 @@ inline asio::awaitable<bool> handshake(
             break;
         }
         if (attempt.waits_for == condition::nothing) {
-            connection.tls = make_tls_info(connection.stream.tls());
+            connection.tls = connection.stream.describe_tls();
             connection.server.counters.tls_handshakes.add();
             if (connection.tls->resumed) {
                 connection.server.counters.tls_resumed.add();
@@ -157,8 +159,8 @@ inline asio::awaitable<void> say_goodbye(connection_core& connection)
     }
 }
 
-/// Reads and drops until the peer has finished too, bounded in time and bytes: closing a socket with unread input
-/// sends RST, which makes the peer forget replies that it has not read yet.
+/// Reads and drops until the peer has finished too, bounded in time and bytes: closing a socket
+/// with unread input sends RST, which makes the peer forget replies that it has not read yet.
 inline asio::awaitable<void> linger(connection_core& connection, std::chrono::milliseconds time)
 {
     using condition = transport::attempt::condition;
@@ -180,7 +182,8 @@ inline asio::awaitable<void> linger(connection_core& connection, std::chrono::mi
     }
 }
 
-/// What is left to do when the handler has returned: nothing is lost that it wrote. The reason is noted already.
+/// What is left to do when the handler has returned: nothing is lost that it wrote. The reason is
+/// noted already.
 inline asio::awaitable<void> close_in_order(connection_core& connection)
 {
     auto& stream = connection.stream;

@@ -1,5 +1,6 @@
-// fairlead: what the connections of one server share: its executor, options, hooks, counters and its one timer.
-// Everything here belongs to the one thread that runs the context, except where it is atomic.
+// fairlead: what the connections of one server share: its executor, options, hooks, counters and
+// its one timer. Everything here belongs to the one thread that runs the context, except where it
+// is atomic.
 
 #ifndef FAIRLEAD_DETAIL_SHARD_HPP
 #define FAIRLEAD_DETAIL_SHARD_HPP

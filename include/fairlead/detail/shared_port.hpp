@@ -11,11 +11,12 @@
 
 namespace fairlead::detail
 {
-/// Opens `core_at(0)` ... `core_at(count - 1)` on the address of the first one's configuration; all or none.
+/// Opens `core_at(0)` ... `core_at(count - 1)` on the address of the first one's configuration; all
+/// or none.
 ///
-/// `SO_REUSEPORT` lets any process of the same user join, and take a share of the clients without a word. So the
-/// address is bound alone first: when that fails, somebody has it. (With `socket_config::reuse_port` sharing is what
-/// the user wants, and the look is left out.)
+/// `SO_REUSEPORT` lets any process of the same user join, and take a share of the clients without a
+/// word. So the address is bound alone first: when that fails, somebody has it. (With
+/// `socket_config::reuse_port` sharing is what the user wants, and the look is left out.)
 template <typename CoreAt>
 void open_shared_port(std::size_t count, CoreAt core_at)
 {

@@ -143,14 +143,11 @@ private:
     int answer(char* buffer, int size) noexcept
     {
         try {
-            // OpenSSL asks once for each way of decoding that it tries; the user is asked once.
-            if (!std::exchange(asked_, true)) {
-                answer_ = configured_.empty() && callback_ ? callback_() : std::string(configured_);
-                if (answer_.empty()) {
-                    problem_ = "the key is encrypted and no password is given";
-                } else if (answer_.size() > static_cast<std::size_t>(size)) {
-                    problem_ = "the password is longer than " + std::to_string(size) + " bytes";
-                }
+            answer_ = configured_.empty() && callback_ ? callback_() : std::string(configured_);
+            if (answer_.empty()) {
+                problem_ = "the key is encrypted and no password is given";
+            } else if (answer_.size() > static_cast<std::size_t>(size)) {
+                problem_ = "the password is longer than " + std::to_string(size) + " bytes";
             }
             if (!problem_.empty()) {
                 return -1;
@@ -177,7 +174,6 @@ private:
     const std::function<std::string()>& callback_;
     std::string answer_;
     std::string problem_;
-    bool asked_ = false;
 };
 
 /// Reads every certificate of a PEM file or text; at least one.

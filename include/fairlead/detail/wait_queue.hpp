@@ -17,8 +17,8 @@
 
 namespace fairlead::detail
 {
-/// A queue of completion handlers `void(Args...)`. Those that are still in it when it dies are destroyed, and with
-/// them the coroutines that wait.
+/// A queue of completion handlers `void(Args...)`. Those that are still in it when it dies are
+/// destroyed, and with them the coroutines that wait.
 template <typename... Args>
 class wait_queue
 {
@@ -40,8 +40,9 @@ public:
         virtual void complete(Args... args) = 0;
     };
 
-    /// Puts a completion handler into a waiter, which keeps the handler's context running. It completes by a post to
-    /// the handler's own executor, or to `fallback` when it has none. Any thread.
+    /// Puts a completion handler into a waiter, which keeps the handler's context running. It
+    /// completes by a post to the handler's own executor, or to `fallback` when it has none. Any
+    /// thread.
     template <typename Executor, typename Handler>
     static std::unique_ptr<waiter> make_waiter(const Executor& fallback, Handler&& handler)
     {

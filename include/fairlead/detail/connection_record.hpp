@@ -1,0 +1,109 @@
+// fairlead: what is known of a connection: who, since when, how much, and why it ended; and how its
+// server's hooks are told. No operations: those are in connection_core.hpp.
+
+#ifndef FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
+#define FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
+
+#include <fairlead/detail/ending.hpp>
+#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/registry.hpp>
+#include <fairlead/detail/shard.hpp>
+#include <fairlead/tls.hpp>
+
+#include <asio/ip/tcp.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace fairlead::detail
+{
+class connection_record : public registry_entry
+{
+    std::shared_ptr<shard> owner_; // the last of the members to go
+
+public:
+    using clock = shard::clock;
+    using time_point = shard::time_point;
+
+    connection_record(std::shared_ptr<shard> owner, const asio::ip::tcp::endpoint& remote_endpoint)
+        : owner_(std::move(owner)),
+          server(*owner_),
+          remote(native::unmapped(remote_endpoint)),
+          accepted_at(clock::now())
+    {}
+
+    shard::executor_type get_executor() const noexcept
+    {
+        return server.get_executor();
+    }
+
+    const ending& end() const noexcept
+    {
+        return ending_;
+    }
+
+    connection_event event(connection_event_kind kind) const
+    {
+        return {
+            .kind = kind,
+            .id = id(),
+            .local = local,
+            .remote = remote,
+            .reason = ending_.reason(),
+            .bytes_read = bytes_read,
+            .bytes_written = bytes_written,
+            .age = clock::now() - accepted_at,
+            .code = ending_.cause()};
+    }
+
+    void emit(connection_event_kind kind) noexcept
+    {
+        if (server.hooks.callbacks.on_connection) {
+            server.hooks.emit(event(kind));
+        }
+    }
+
+    void emit_io(connection_event_kind kind) noexcept
+    {
+        if (server.config.io_events) {
+            emit(kind);
+        }
+    }
+
+    std::error_code report(const std::exception_ptr& failure) noexcept
+    {
+        error_event event{
+            .code = make_error_code(errc::handler_failed),
+            .what = "an exception left the handler",
+            .connection_id = id(),
+            .remote = remote};
+        try {
+            const auto [code, what] = describe(failure, errc::handler_failed);
+            const std::string text = std::string(event.what) + ": " + what;
+            event.code = code;
+            event.what = text;
+            server.hooks.emit(event);
+        } catch (...) { // no memory for the words
+            server.hooks.emit(event);
+        }
+        return event.code;
+    }
+
+    shard& server;
+    asio::ip::tcp::endpoint local;
+    asio::ip::tcp::endpoint remote;
+    const time_point accepted_at;
+    std::uint64_t bytes_read = 0;
+    std::uint64_t bytes_written = 0;
+    std::unique_ptr<tls_info> tls;
+
+protected:
+    ending ending_;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP

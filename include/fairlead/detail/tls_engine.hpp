@@ -1,0 +1,315 @@
+// fairlead: TLS over a non-blocking descriptor, one attempt at a time; who waits between two
+// attempts is for the transport to arrange. Beside tls.hpp and what it loads with, the only file
+// that names OpenSSL.
+
+#ifndef FAIRLEAD_DETAIL_TLS_ENGINE_HPP
+#define FAIRLEAD_DETAIL_TLS_ENGINE_HPP
+
+#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/prefetch.hpp>
+#include <fairlead/tls.hpp>
+
+#include <asio/buffer.hpp>
+#include <asio/error.hpp>
+#include <asio/ssl/error.hpp>
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+namespace fairlead::detail
+{
+/// What an attempt came to, and for what to wait before the next one.
+struct attempt
+{
+    enum class condition
+    {
+        nothing,
+        readable,
+        writable,
+    };
+
+    std::size_t bytes = 0;
+    condition waits_for = condition::nothing;
+    std::error_code error = {};
+};
+
+/// OpenSSL reads and writes the descriptor itself, through a BIO that is two calls thin. So the
+/// library holds no ciphertext, an idle connection costs OpenSSL's state and nothing more, and the
+/// order of alerts, close_notify and FIN is ours to decide; `asio::ssl::stream` holds 75 KB per
+/// connection and cannot half-close.
+class tls_engine
+{
+public:
+    /// A server of `context`. `before` is plain input that was read too early. Null with an error:
+    /// no memory.
+    static std::unique_ptr<tls_engine> make(
+        const tls_context& context, int descriptor, prefetch& before, std::error_code& error)
+    {
+        auto engine = std::make_unique<tls_engine>(context, descriptor, before);
+        if (engine->ssl_ == nullptr) {
+            error = make_error_code(errc::out_of_memory);
+            engine.reset();
+        }
+        return engine;
+    }
+
+    tls_engine(const tls_context& context, int descriptor, prefetch& before)
+        : descriptor_(descriptor), before_(before)
+    {
+        ::ERR_clear_error();
+        std::unique_ptr<SSL, deleter> ssl(::SSL_new(context.native_handle()));
+        BIO* const bio = ssl ? ::BIO_new(bio_method()) : nullptr;
+        if (bio != nullptr) {
+            ::BIO_set_data(bio, this);
+            ::BIO_set_init(bio, 1);
+            ::SSL_set_bio(ssl.get(), bio, bio);
+            ::SSL_set_accept_state(ssl.get());
+            ssl_ = std::move(ssl);
+        }
+        ::ERR_clear_error();
+    }
+
+    tls_engine(const tls_engine&) = delete;
+    tls_engine& operator=(const tls_engine&) = delete;
+
+    /// The descriptor is about to be closed, and its number to become somebody else's.
+    void detach() noexcept
+    {
+        descriptor_ = -1;
+    }
+
+    attempt handshake()
+    {
+        ::ERR_clear_error();
+        return outcome(::SSL_do_handshake(ssl_.get()));
+    }
+
+    std::unique_ptr<tls_info> describe() const
+    {
+        return make_tls_info(ssl_.get());
+    }
+
+    /// Nothing to wait for and no error: it is sent, or TLS is in a state in which it must not be.
+    attempt close_notify()
+    {
+        if (broken_ || ::SSL_in_init(ssl_.get()) != 0 ||
+            (::SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN) != 0) {
+            return {};
+        }
+        ::ERR_clear_error();
+        const int result = ::SSL_shutdown(ssl_.get());
+        return result >= 0 ? attempt{} : outcome(result);
+    }
+
+    attempt read(asio::mutable_buffer space)
+    {
+        ::ERR_clear_error();
+        return received(::SSL_read(ssl_.get(), space.data(), clamp(space.size())));
+    }
+
+    /// Like `read`, but leaves the bytes.
+    attempt wait_for_input()
+    {
+        char byte = 0;
+        ::ERR_clear_error();
+        return received(::SSL_peek(ssl_.get(), &byte, 1));
+    }
+
+    /// One record; small buffers are gathered into it.
+    template <typename ConstBuffers>
+    attempt write(const ConstBuffers& buffers)
+    {
+        auto data = first_buffer<asio::const_buffer>(buffers);
+        if (data.size() == 0) {
+            return {};
+        }
+        // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init)
+        std::array<char, SSL3_RT_MAX_PLAIN_LENGTH> record;
+        if (data.size() < record.size() && data.size() < asio::buffer_size(buffers)) {
+            data = asio::buffer(record, asio::buffer_copy(asio::buffer(record), buffers));
+        }
+        ::ERR_clear_error();
+        const int result = ::SSL_write(ssl_.get(), data.data(), clamp(data.size()));
+        return result > 0 ? attempt{.bytes = static_cast<std::size_t>(result)} : outcome(result);
+    }
+
+    /// An event says that the descriptor may have input again.
+    void input_may_have_come() noexcept
+    {
+        drained_ = false;
+    }
+
+    /// Input that OpenSSL has taken and nobody has read; at least 1 when there is any, in whatever
+    /// state.
+    std::size_t pending() const noexcept
+    {
+        return ::SSL_has_pending(ssl_.get()) != 0
+                   ? static_cast<std::size_t>(std::max(1, ::SSL_pending(ssl_.get())))
+                   : 0;
+    }
+
+    std::uint64_t ciphertext_sent() const noexcept
+    {
+        return ciphertext_sent_;
+    }
+
+private:
+    struct deleter
+    {
+        void operator()(SSL* ssl) const noexcept
+        {
+            ::SSL_free(ssl);
+        }
+    };
+
+    static int clamp(std::size_t size) noexcept
+    {
+        return static_cast<int>(std::min<std::size_t>(size, std::numeric_limits<int>::max()));
+    }
+
+    attempt received(int result)
+    {
+        if (result <= 0) {
+            return outcome(result);
+        }
+        tls_data_received(ssl_.get());
+        return {.bytes = static_cast<std::size_t>(result)};
+    }
+
+    /// Reads OpenSSL's verdict on a call that returned `result`, and leaves its error queue empty.
+    attempt outcome(int result)
+    {
+        if (result > 0) {
+            return {};
+        }
+        switch (::SSL_get_error(ssl_.get(), result)) {
+        case SSL_ERROR_WANT_READ:
+            if (tls_flooded(ssl_.get())) {
+                return failed(make_error_code(std::errc::protocol_error));
+            }
+            return {.waits_for = attempt::condition::readable};
+        case SSL_ERROR_WANT_WRITE:
+            return {.waits_for = attempt::condition::writable};
+        case SSL_ERROR_ZERO_RETURN:
+            return {.error = asio::error::eof};
+        default:
+            break;
+        }
+        const auto code = ::ERR_get_error();
+        ::ERR_clear_error();
+        if (socket_error_) {
+            return failed(socket_error_);
+        }
+        if (ended_) {
+            return failed(asio::ssl::error::stream_truncated);
+        }
+        if (code == 0) {
+            return failed(make_error_code(std::errc::io_error));
+        }
+        return failed({static_cast<int>(code), asio::error::get_ssl_category()});
+    }
+
+    attempt failed(std::error_code error) noexcept
+    {
+        broken_ = true;
+        return {.error = error};
+    }
+
+    static tls_engine& owner(BIO* bio) noexcept
+    {
+        return *static_cast<tls_engine*>(::BIO_get_data(bio));
+    }
+
+    static int bio_read(BIO* bio, char* data, int size)
+    {
+        tls_engine& self = owner(bio);
+        ::BIO_clear_retry_flags(bio);
+        const auto capacity = static_cast<std::size_t>(size);
+        if (self.before_.size() != 0) {
+            return static_cast<int>(self.before_.copy_out(data, capacity));
+        }
+        if (self.drained_) { // the last read came back short: only a new event can bring more
+            ::BIO_set_retry_read(bio);
+            return -1;
+        }
+        const auto result = native::receive(self.descriptor_, data, capacity);
+        if (result.would_block) {
+            self.drained_ = true;
+            ::BIO_set_retry_read(bio);
+            return -1;
+        }
+        if (result.error) {
+            self.socket_error_ = result.error;
+            return -1;
+        }
+        self.ended_ = result.bytes == 0;
+        self.drained_ = !self.ended_ && result.bytes < capacity;
+        return static_cast<int>(result.bytes);
+    }
+
+    static int bio_write(BIO* bio, const char* data, int size)
+    {
+        tls_engine& self = owner(bio);
+        ::BIO_clear_retry_flags(bio);
+        const auto result = native::send(self.descriptor_, data, static_cast<std::size_t>(size));
+        if (result.would_block) {
+            ::BIO_set_retry_write(bio);
+            return -1;
+        }
+        if (result.error) {
+            self.socket_error_ = result.error;
+            return -1;
+        }
+        self.ciphertext_sent_ += result.bytes;
+        return static_cast<int>(result.bytes);
+    }
+
+    static long bio_control(BIO* bio, int command, long, void*)
+    {
+        switch (command) {
+        case BIO_CTRL_FLUSH:
+            return 1;
+        case BIO_CTRL_EOF:
+            return owner(bio).ended_ ? 1 : 0;
+        default:
+            return 0;
+        }
+    }
+
+    static const BIO_METHOD* bio_method()
+    {
+        static const BIO_METHOD* const method = [] { // as long as the process: no BIO outlives it
+            BIO_METHOD* const made =
+                ::BIO_meth_new(::BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "fairlead");
+            if (made != nullptr) {
+                ::BIO_meth_set_read(made, &tls_engine::bio_read);
+                ::BIO_meth_set_write(made, &tls_engine::bio_write);
+                ::BIO_meth_set_ctrl(made, &tls_engine::bio_control);
+            }
+            return made;
+        }();
+        return method;
+    }
+
+    int descriptor_;
+    prefetch& before_;
+    std::unique_ptr<SSL, deleter> ssl_;
+    std::uint64_t ciphertext_sent_ = 0;
+    std::error_code socket_error_; // of the last call that OpenSSL made
+    bool drained_ = false;         // the kernel's receive queue was seen empty
+    bool ended_ = false;           // FIN was read
+    bool broken_ = false;          // no alert may follow
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_TLS_ENGINE_HPP
