@@ -112,7 +112,7 @@ public:
     /// Makes `entry` fire at `deadline`, instead of at the deadline that it may have had.
     ///
     /// A deadline that is not after the wheel's present (the latest `advance`) fires in the next
-    /// `advance`. There is no deadline too far; `time_point::max()` is never reached.
+    /// `advance`. No deadline is too far, `time_point::max()` included.
     void schedule(node& entry, time_point deadline) noexcept
     {
         cancel(entry);

@@ -192,11 +192,12 @@ private:
         if (result > 0) {
             return {};
         }
+        if (tls_flooded(ssl_.get())) { // the callback has made it look like an orderly end
+            ::ERR_clear_error();
+            return failed(make_error_code(std::errc::protocol_error));
+        }
         switch (::SSL_get_error(ssl_.get(), result)) {
         case SSL_ERROR_WANT_READ:
-            if (tls_flooded(ssl_.get())) {
-                return failed(make_error_code(std::errc::protocol_error));
-            }
             return {.waits_for = attempt::condition::readable};
         case SSL_ERROR_WANT_WRITE:
             return {.waits_for = attempt::condition::writable};
