@@ -127,15 +127,16 @@ struct socket_config
     bool no_delay = true;
     /// `SO_KEEPALIVE`: probe a silent peer.
     bool keep_alive = true;
-    /// Silence before the first probe, whole seconds. 0: the kernel's default (two hours on Linux).
+    /// Silence before the first probe, whole seconds. 0: the kernel's default (two hours on
+    /// Linux). Up to 32 767.
     std::chrono::seconds keep_alive_idle = std::chrono::seconds(60);
-    /// Between probes, whole seconds. 0: the kernel's default (75 s on Linux).
+    /// Between probes, whole seconds. 0: the kernel's default (75 s on Linux). Up to 32 767.
     std::chrono::seconds keep_alive_interval = std::chrono::seconds(15);
     /// Probes without an answer before the connection is dead. 0: the kernel's default (9 on
     /// Linux). Up to 127.
     int keep_alive_count = 4;
     /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged. 0: the kernel's default
-    /// (about 15 minutes).
+    /// (about 15 minutes). Up to 2 147 483 647 ms.
     std::chrono::milliseconds user_timeout = std::chrono::seconds(30);
     /// `SO_RCVBUF` in bytes, set on the listening socket. 0: the kernel tunes it.
     int receive_buffer = 0;
@@ -144,7 +145,8 @@ struct socket_config
     /// `TCP_FASTOPEN` queue length of the listening socket. 0: off.
     int fast_open = 0;
     /// `TCP_DEFER_ACCEPT`: the kernel reports a client only when it has sent something, or after
-    /// this time, whole seconds. 0: off. Not for protocols in which the server speaks first.
+    /// this time, whole seconds. 0: off. Up to 32 767. Not for protocols in which the server speaks
+    /// first.
     std::chrono::seconds defer_accept = std::chrono::seconds(0);
     /// `SO_REUSEPORT`: let other sockets of this user bind the same port. `sharded_server` sets it
     /// by itself.
@@ -157,10 +159,11 @@ struct socket_config
 
 /// Everything a server is told. An aggregate for designated initialisers:
 /// \code
-/// fairlead::server_config config{.address = "127.0.0.1:8080", .max_connections = 10'000,
-/// .idle_timeout = 30s};
+/// fairlead::server_config config{
+///     .address = "127.0.0.1:8080", .max_connections = 10'000, .idle_timeout = 30s};
 /// \endcode
-/// A server keeps its own copy; changing this one later changes nothing.
+/// A server keeps its own copy; changing this one later changes nothing. Durations go up to 100
+/// years.
 struct server_config
 {
     /// Where to listen: `"host:port"`, `":port"` (every interface, IPv4 and IPv6), `"[v6]:port"`.
@@ -196,7 +199,7 @@ struct server_config
     /// How long the closing side reads and drops what still arrives after its FIN, so that the peer
     /// gets the last reply and not a reset. 0: do not wait.
     std::chrono::milliseconds linger = std::chrono::seconds(3);
-    /// How long `serve()` waits for handlers when it is told to stop. 0: does not wait.
+    /// How long `serve()` waits for handlers when it is told to stop. 0: until they are done.
     std::chrono::milliseconds drain_timeout = std::chrono::seconds(30);
 
     /// Emit `read` and `write` connection events: one hook call for each operation that moved

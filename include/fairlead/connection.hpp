@@ -89,14 +89,17 @@ public:
     template <typename MutableBuffers>
     asio::awaitable<std::size_t> read_some(const MutableBuffers& buffers)
     {
-        return initiate_read(buffers, asio::use_awaitable);
+        return core_.may_read_at_hand() ? read_at_hand(buffers)
+                                        : initiate_read(buffers, asio::use_awaitable);
     }
 
     /// The same; nothing is thrown, and `error` is cleared on success.
     template <typename MutableBuffers>
     asio::awaitable<std::size_t> read_some(const MutableBuffers& buffers, std::error_code& error)
     {
-        return initiate_read(buffers, asio::redirect_error(asio::use_awaitable, error));
+        return core_.may_read_at_hand()
+                   ? read_at_hand(buffers, error)
+                   : initiate_read(buffers, asio::redirect_error(asio::use_awaitable, error));
     }
 
     /// Fills the buffers. Returns their size; 0: the peer finished before the first byte. When it
@@ -194,7 +197,7 @@ public:
     auto async_write_some(const ConstBuffers& buffers, Token&& token)
     {
         return asio::async_initiate<Token, void(std::error_code, std::size_t)>(
-            detail::initiate_write_some<detail::complete_plainly>{&core_}, token, buffers);
+            detail::initiate_write_some{&core_}, token, buffers);
     }
 
     executor_type get_executor() const noexcept
@@ -216,7 +219,7 @@ public:
     /// server's thread; from others, `tcp_server::close_connection(id)`.
     void close() noexcept
     {
-        core_.stop_in_order(close_reason::handler_returned, errc::connection_closed);
+        core_.close_by_handler();
     }
 
     /// Ends the connection with a reset (RST); what the peer has not received yet is lost.
@@ -290,6 +293,31 @@ public:
 
 private:
     friend detail::connection_core& detail::core_of(connection& connection) noexcept;
+
+    /// Without waiting, and so without an operation: what `readable()` has found.
+    template <typename MutableBuffers>
+    asio::awaitable<std::size_t> read_at_hand(MutableBuffers buffers)
+    {
+        if (!core_.may_read_at_hand()) { // it was, when this was called
+            co_return co_await initiate_read(buffers, asio::use_awaitable);
+        }
+        std::error_code error;
+        const std::size_t bytes = core_.read_at_hand(buffers, error);
+        if (error) {
+            throw std::system_error(error);
+        }
+        co_return bytes;
+    }
+
+    template <typename MutableBuffers>
+    asio::awaitable<std::size_t> read_at_hand(MutableBuffers buffers, std::error_code& error)
+    {
+        if (!core_.may_read_at_hand()) {
+            co_return co_await initiate_read(
+                buffers, asio::redirect_error(asio::use_awaitable, error));
+        }
+        co_return core_.read_at_hand(buffers, error);
+    }
 
     static asio::awaitable<void> completed()
     {

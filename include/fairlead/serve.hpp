@@ -9,6 +9,7 @@
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 
+#include <chrono>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -36,7 +37,8 @@ struct serve_config
 template <connection_handler Handler>
 drain_report serve(Handler handler, server_config config = {}, serve_config options = {})
 {
-    const auto drain_timeout = config.drain_timeout;
+    const auto drain_timeout =
+        config.drain_timeout.count() != 0 ? config.drain_timeout : std::chrono::milliseconds::max();
     const bool has_tls = config.tls.has_value();
     sharded_server<Handler> server(std::move(handler), std::move(config), options.shards);
     server.on_error(std::move(options.hooks.on_error));

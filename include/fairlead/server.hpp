@@ -18,6 +18,7 @@
 #include <asio/ip/tcp.hpp>
 
 #include <chrono>
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -105,8 +106,9 @@ public:
         core_->start();
     }
 
-    /// `start()` for coroutines: completes when the server has stopped, whoever stopped it. Throws
-    /// as `open()`.
+    /// `start()` for coroutines: completes when the server has stopped, whoever stopped it. A
+    /// `close()` that is called after this function, and before the coroutine has begun, stops it as
+    /// well. Throws as `open()`.
     asio::awaitable<void> listen()
     {
         return detail::listen(core_);
@@ -203,7 +205,8 @@ public:
     }
 
 private:
-    template <connection_handler>
+    template <connection_handler Any>
+        requires std::copy_constructible<Any>
     friend class sharded_server;
 
     /// A server whose limit and TLS context may be shared with others.

@@ -142,6 +142,8 @@ public:
         socket_.close(ignored);
         reserve_.reset();
         shard_.cancel(*this);
+        ++opening_;
+        is_waiting_ = false;
         state_ = state::accepting;
         pause_ = {};
     }
@@ -167,12 +169,16 @@ private:
 
     void wait()
     {
+        if (std::exchange(is_waiting_, true)) {
+            return;
+        }
         socket_.async_wait(
-            socket_type::wait_read,
-            [this, alive = shard_.shared_from_this()](const std::error_code& error) {
-                if (!socket_.is_open() || error == asio::error::operation_aborted) {
+            socket_type::wait_read, [this, opening = opening_, alive = shard_.shared_from_this()](
+                                        const std::error_code& error) {
+                if (opening != opening_) { // closed meanwhile, and perhaps open again
                     return;
                 }
+                is_waiting_ = false;
                 if (error) {
                     back_off(error);
                 } else {
@@ -183,6 +189,7 @@ private:
 
     void accept_batch()
     {
+        std::error_code skipped;
         for (int count = 0; count < shard_.config.accepts_per_wakeup; ++count) {
             bool has_place = limit_->try_acquire();
             if (!has_place && shard_.config.at_limit == limit_policy::pause) {
@@ -198,8 +205,10 @@ private:
                 if (failed(error)) {
                     return;
                 }
+                skipped = error;
                 continue;
             }
+            skipped.clear();
             accepting_again();
             if (!has_place && shard_.config.at_limit == limit_policy::evict_idle) {
                 has_place = sink_.evict_idle() && limit_->try_acquire();
@@ -210,7 +219,11 @@ private:
                 sink_.rejected(std::move(client), remote);
             }
         }
-        wait();
+        if (skipped) { // a kernel that refuses one after the other would make this spin
+            back_off(skipped);
+        } else {
+            wait();
+        }
     }
 
     /// True: the batch is over, and what happens next is arranged.
@@ -218,6 +231,7 @@ private:
     {
         const auto failure = classify_accept_failure(error.value());
         if (failure == accept_failure::nobody) {
+            accepting_again(); // with a place and a descriptor for the next one
             wait();
             return true;
         }
@@ -336,6 +350,8 @@ private:
     asio::ip::tcp::endpoint local_;
     native::descriptor reserve_;
     state state_ = state::accepting;
+    bool is_waiting_ = false;
+    unsigned opening_ = 0; // tells a wait of this opening from one of an earlier
     std::chrono::milliseconds pause_{0};
     time_point limit_reported_at_ = {};
 };

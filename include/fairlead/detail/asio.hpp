@@ -30,7 +30,7 @@
 #include <asio/associator.hpp>
 #include <asio/post.hpp>
 
-#include <functional>
+#include <concepts>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -45,60 +45,88 @@ inline constexpr auto token = asio::as_tuple(asio::deferred);
 inline constexpr auto token = asio::experimental::as_tuple(asio::use_awaitable);
 #endif
 
-/// A completion handler that runs `function(handler, args...)`, and is to Asio what `handler` is:
-/// it has its executor, its allocator and its cancellation slot. The step between an operation of a
-/// socket and the operation of a connection that is built on it.
+/// A base of completion handlers that hold another one as `handler` and are to Asio what that one
+/// is.
+struct handler_wrapper
+{};
+
+/// Runs `function(handler, args...)`: the step between an operation of a socket and the operation
+/// of a connection that is built on it.
 template <typename Function, typename Handler>
-struct wrapped_handler
+struct wrapped_handler : handler_wrapper
 {
-    Function function;
-    Handler handler;
+    wrapped_handler(Function step, Handler wrapped)
+        : function(std::move(step)), handler(std::move(wrapped))
+    {}
 
     template <typename... Args>
     void operator()(Args&&... args)
     {
         function(std::move(handler), std::forward<Args>(args)...);
     }
+
+    Function function;
+    Handler handler;
 };
 
-template <typename Function, typename Handler>
-wrapped_handler(Function, Handler) -> wrapped_handler<Function, Handler>;
-
-/// Runs `std::move(handler)(args...)` on the handler's executor, later: never inside the caller.
-template <typename Executor, typename Handler, typename... Args>
-void post_completion(const Executor& fallback, Handler&& handler, Args... args)
+/// Whether `associated`, which may be a type-erased executor, is `own`.
+template <typename Executor, typename Associated>
+bool is_same_executor(const Executor& own, const Associated& associated) noexcept
 {
-    auto executor = asio::get_associated_executor(handler, fallback);
-    asio::post(
-        executor,
-        wrapped_handler{
-            [arguments = std::tuple<Args...>(std::move(args)...)](auto&& completed) mutable {
-                std::apply(
-                    [&](Args&... values) { std::move(completed)(std::move(values)...); },
-                    arguments);
-            },
-            std::forward<Handler>(handler)});
+    if constexpr (std::is_same_v<Executor, Associated>) {
+        return own == associated;
+    } else if constexpr (requires { associated.template target<Executor>(); }) {
+        const Executor* const target = associated.template target<Executor>();
+        return target != nullptr && *target == own;
+    } else {
+        return false;
+    }
+}
+
+/// Runs `std::move(handler)(args...)` on the handler's executor, or on `own` when it has none;
+/// later, never inside the caller. When the two are the same, as they are for coroutines of the
+/// server's own thread, nothing goes through a type-erased executor, and nothing is allocated once
+/// warm.
+template <typename Executor, typename Handler, typename... Args>
+void post_completion(const Executor& own, Handler&& handler, Args... args)
+{
+    const auto associated = asio::get_associated_executor(handler, own);
+    auto complete = [arguments =
+                         std::tuple<Args...>(std::move(args)...)](auto&& completed) mutable {
+        std::apply([&](Args&... values) { std::move(completed)(std::move(values)...); }, arguments);
+    };
+    if (is_same_executor(own, associated)) {
+        asio::post(
+            own, [complete = std::move(complete),
+                  completed = std::decay_t<Handler>(std::forward<Handler>(handler))]() mutable {
+                complete(std::move(completed));
+            });
+    } else {
+        asio::post(
+            associated, wrapped_handler{std::move(complete), std::forward<Handler>(handler)});
+    }
 }
 } // namespace fairlead::detail
 
+/// Executor, allocator and cancellation slot of a wrapper are those of what it wraps, except those
+/// that it names itself.
 template <
-    template <typename, typename> class Associator, typename Function, typename Handler,
-    typename DefaultCandidate>
-struct asio::associator<
-    Associator, fairlead::detail::wrapped_handler<Function, Handler>, DefaultCandidate>
-    : Associator<Handler, DefaultCandidate>
+    template <typename, typename> class Associator, typename Wrapper, typename DefaultCandidate>
+    requires std::derived_from<Wrapper, fairlead::detail::handler_wrapper>
+struct asio::associator<Associator, Wrapper, DefaultCandidate>
+    : Associator<decltype(Wrapper::handler), DefaultCandidate>
 {
-    using wrapper = fairlead::detail::wrapped_handler<Function, Handler>;
+    using wrapped = Associator<decltype(Wrapper::handler), DefaultCandidate>;
 
-    static typename Associator<Handler, DefaultCandidate>::type get(const wrapper& wrapped) noexcept
+    static typename wrapped::type get(const Wrapper& wrapper) noexcept
     {
-        return Associator<Handler, DefaultCandidate>::get(wrapped.handler);
+        return wrapped::get(wrapper.handler);
     }
 
-    static auto get(const wrapper& wrapped, const DefaultCandidate& candidate) noexcept
-        -> decltype(Associator<Handler, DefaultCandidate>::get(wrapped.handler, candidate))
+    static auto get(const Wrapper& wrapper, const DefaultCandidate& candidate) noexcept
+        -> decltype(wrapped::get(wrapper.handler, candidate))
     {
-        return Associator<Handler, DefaultCandidate>::get(wrapped.handler, candidate);
+        return wrapped::get(wrapper.handler, candidate);
     }
 };
 

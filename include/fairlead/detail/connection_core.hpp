@@ -65,21 +65,21 @@ public:
     /// What an operation ends with that must not start; empty: it may.
     std::error_code refuses_read() const noexcept
     {
-        return ending_.stop_code();
+        return stream.has_input_at_hand() && !is_stopped() ? std::error_code()
+                                                           : ending_.refuses_read();
     }
 
     std::error_code refuses_write() const noexcept
     {
-        return is_stopped()     ? ending_.stop_code()
-               : send_finished_ ? std::error_code(asio::error::broken_pipe)
-                                : std::error_code();
+        return !is_stopped() && send_finished_ ? std::error_code(asio::error::broken_pipe)
+                                               : ending_.refuses_write();
     }
 
-    /// There is nothing to wait for: the peer has finished, or a drain has begun and found no
+    /// There is nothing to wait for: an end, an error, or a drain that has begun and found no
     /// input.
     bool refuses_wait() noexcept
     {
-        return is_stopped() || ending_.peer_finished() || (server.draining && !owes_reply());
+        return static_cast<bool>(refuses_read()) || (server.draining && !owes_reply());
     }
 
     void read_begins() noexcept
@@ -100,15 +100,33 @@ public:
         return explain(error);
     }
 
+    bool may_read_at_hand() const noexcept
+    {
+        return !is_stopped() && stream.has_input_at_hand();
+    }
+
+    /// Reads without waiting; the end is 0 bytes. Only when `may_read_at_hand`.
+    template <typename Buffers>
+    std::size_t read_at_hand(const Buffers& buffers, std::error_code& error)
+    {
+        const auto result = stream.read_at_hand(buffers);
+        error = read_ends(result.error, result.bytes);
+        if (error == asio::error::eof) {
+            error.clear();
+        }
+        return result.bytes;
+    }
+
     void wait_begins() noexcept
     {
         waiting_ = true;
     }
 
     /// Returns the error as the handler shall see it; `eof` becomes an answer.
-    std::error_code wait_ends(const std::error_code& error)
+    std::error_code wait_ends(const std::error_code& error, std::size_t bytes)
     {
         waiting_ = false;
+        stream.input_found(bytes);
         if (!error) {
             touch();
             return error;
@@ -180,7 +198,14 @@ public:
 
     void stop_in_order(close_reason reason, errc code)
     {
-        if (!ending_.note(reason, code)) {
+        if (ending_.note(reason, code)) {
+            stop_in_order_as_noted();
+        }
+    }
+
+    void stop_in_order_as_noted()
+    {
+        if (!is_open() || phase_ == phase::closing) {
             return;
         }
         const auto patience = server.config.linger;
@@ -194,6 +219,15 @@ public:
             emit(connection_event_kind::close_write);
         }
         server.schedule_by(*this, deadlines_.closing_ends = clock::now() + patience);
+    }
+
+    /// The handler closes the connection itself: nobody's error.
+    void close_by_handler()
+    {
+        if (!is_stopped()) {
+            ending_.conclude(false, {}, false);
+            stop_in_order_as_noted();
+        }
     }
 
     /// With `reset` the peer gets RST.
@@ -255,7 +289,7 @@ public:
     {
         const auto timeout = server.config.pre_open_timeout;
         begin_phase(
-            phase::pre_open, timeout.count() > 0 ? accepted_at + timeout : time_point::max());
+            phase::pre_open, timeout.count() > 0 ? later(accepted_at, timeout) : time_point::max());
     }
 
     /// The handler starts.
@@ -284,7 +318,7 @@ public:
     void begin_closing(milliseconds timeout)
     {
         begin_phase(
-            phase::closing, timeout.count() > 0 ? clock::now() + timeout : time_point::max());
+            phase::closing, timeout.count() > 0 ? later(clock::now(), timeout) : time_point::max());
     }
 
     /// Goes on to `next`, which must end by `ends`.
@@ -302,7 +336,8 @@ public:
 
     void expires_after(milliseconds timeout)
     {
-        deadlines_.expires_at = timeout.count() > 0 ? clock::now() + timeout : time_point::max();
+        deadlines_.expires_at =
+            timeout.count() > 0 ? later(clock::now(), timeout) : time_point::max();
         if (phase_ == phase::open && !is_stopped()) {
             server.schedule_by(*this, deadlines_.expires_at);
         }
@@ -324,7 +359,7 @@ public:
     /// It is ending, and the reason is known.
     bool is_stopped() const noexcept
     {
-        return static_cast<bool>(ending_.stop_code());
+        return ending_.is_noted();
     }
 
     /// No TLS record was cut, so that close_notify may follow what was written.
@@ -371,7 +406,7 @@ public:
 
     void sending_finished() noexcept
     {
-        if (!std::exchange(send_finished_, true)) {
+        if (is_open() && !std::exchange(send_finished_, true)) {
             emit(connection_event_kind::close_write);
         }
     }

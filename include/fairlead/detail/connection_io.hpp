@@ -36,11 +36,92 @@ struct complete_with_zero_at_end
     }
 };
 
+// How each kind of operation ends: the accounts first, then the handler.
+
+template <typename Complete>
+struct end_read
+{
+    template <typename Handler>
+    static void run(
+        connection_core& connection, Handler&& handler, const std::error_code& error,
+        std::size_t bytes)
+    {
+        Complete()(std::forward<Handler>(handler), connection.read_ends(error, bytes), bytes);
+    }
+};
+
+struct end_write
+{
+    template <typename Handler>
+    static void run(
+        connection_core& connection, Handler&& handler, const std::error_code& error,
+        std::size_t bytes)
+    {
+        std::forward<Handler>(handler)(connection.write_ends(error, bytes), bytes);
+    }
+};
+
+struct end_wait
+{
+    template <typename Handler>
+    static void run(
+        connection_core& connection, Handler&& handler, const std::error_code& error,
+        std::size_t bytes)
+    {
+        std::forward<Handler>(handler)(connection.wait_ends(error, bytes), !error);
+    }
+};
+
+/// What the socket calls when an operation of the connection is done.
+template <typename End, typename Handler>
+struct io_completion : handler_wrapper
+{
+    io_completion(connection_core& of, Handler completed)
+        : connection(&of), handler(std::move(completed))
+    {}
+
+    void operator()(const std::error_code& error, std::size_t bytes)
+    {
+        End::run(*connection, std::move(handler), error, bytes);
+    }
+
+    connection_core* connection;
+    Handler handler;
+};
+
+/// The same for a handler whose executor was found to be the connection's: Asio then calls it
+/// directly, where a type-erased executor makes it count work and allocate, though both are the
+/// same in the end.
+template <typename End, typename Handler>
+struct io_completion_at_home : io_completion<End, Handler>
+{
+    using executor_type = shard::executor_type;
+    using io_completion<End, Handler>::io_completion;
+
+    executor_type get_executor() const noexcept
+    {
+        return this->connection->get_executor();
+    }
+};
+
+/// Calls `start(completion)` with the one that fits.
+template <typename End, typename Handler, typename Start>
+void start_io(connection_core& connection, Handler&& handler, Start start)
+{
+    using plain_handler = std::decay_t<Handler>;
+    const auto own = connection.get_executor();
+    if (is_same_executor(own, asio::get_associated_executor(handler, own))) {
+        start(
+            io_completion_at_home<End, plain_handler>(connection, std::forward<Handler>(handler)));
+    } else {
+        start(io_completion<End, plain_handler>(connection, std::forward<Handler>(handler)));
+    }
+}
+
 template <typename Complete>
 struct initiate_read_some
 {
     connection_core* connection;
-    Complete complete = {};
 
     template <typename Handler, typename Buffers>
     void operator()(Handler&& handler, const Buffers& buffers) const
@@ -48,43 +129,35 @@ struct initiate_read_some
         if (const std::error_code refusal = connection->refuses_read()) {
             post_completion(
                 connection->get_executor(),
-                wrapped_handler{complete, std::forward<Handler>(handler)}, refusal, std::size_t(0));
+                wrapped_handler{Complete(), std::forward<Handler>(handler)}, refusal,
+                std::size_t(0));
             return;
         }
         connection->read_begins();
-        connection->stream.async_read_some(
-            buffers,
-            wrapped_handler{
-                [to = *this](auto&& reader, const std::error_code& error, std::size_t bytes) {
-                    to.complete(std::move(reader), to.connection->read_ends(error, bytes), bytes);
-                },
-                std::forward<Handler>(handler)});
+        start_io<end_read<Complete>>(
+            *connection, std::forward<Handler>(handler), [&](auto&& completion) {
+                connection->stream.async_read_some(buffers, std::move(completion));
+            });
     }
 };
 
-template <typename Complete>
 struct initiate_write_some
 {
     connection_core* connection;
-    Complete complete = {};
 
     template <typename Handler, typename Buffers>
     void operator()(Handler&& handler, const Buffers& buffers) const
     {
         if (const std::error_code refusal = connection->refuses_write()) {
             post_completion(
-                connection->get_executor(),
-                wrapped_handler{complete, std::forward<Handler>(handler)}, refusal, std::size_t(0));
+                connection->get_executor(), std::forward<Handler>(handler), refusal,
+                std::size_t(0));
             return;
         }
         connection->write_begins();
-        connection->stream.async_write_some(
-            buffers,
-            wrapped_handler{
-                [to = *this](auto&& writer, const std::error_code& error, std::size_t bytes) {
-                    to.complete(std::move(writer), to.connection->write_ends(error, bytes), bytes);
-                },
-                std::forward<Handler>(handler)});
+        start_io<end_write>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
+            connection->stream.async_write_some(buffers, std::move(completion));
+        });
     }
 };
 
@@ -97,17 +170,16 @@ struct initiate_wait_input
     void operator()(Handler&& handler) const
     {
         if (connection->refuses_wait()) {
+            const std::error_code refusal = connection->refuses_read();
             post_completion(
                 connection->get_executor(), std::forward<Handler>(handler),
-                connection->refuses_read(), false);
+                refusal == asio::error::eof ? std::error_code() : refusal, false);
             return;
         }
         connection->wait_begins();
-        connection->stream.async_wait_input(wrapped_handler{
-            [to = *this](auto&& waiter, const std::error_code& error, std::size_t) {
-                std::move(waiter)(to.connection->wait_ends(error), !error);
-            },
-            std::forward<Handler>(handler)});
+        start_io<end_wait>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
+            connection->stream.async_wait_input(std::move(completion));
+        });
     }
 };
 

@@ -14,6 +14,16 @@
 
 namespace fairlead::detail
 {
+/// `timeout` after `now`; a time that the clock cannot tell is `max()`, never.
+inline std::chrono::steady_clock::time_point later(
+    std::chrono::steady_clock::time_point now, std::chrono::milliseconds timeout) noexcept
+{
+    constexpr auto never = std::chrono::steady_clock::time_point::max();
+    return timeout < std::chrono::duration_cast<std::chrono::milliseconds>(never - now)
+               ? now + timeout
+               : never;
+}
+
 /// Every deadline of one connection. Activity is one store; `look` is called when the wheel says
 /// so, and says when it wants to be called again.
 class deadlines
@@ -71,7 +81,7 @@ public:
     void write_begins(time_point now) noexcept
     {
         write_progress_ = now;
-        sampled_at_ = time_point::max();
+        unchanged_since_ = time_point::max();
     }
 
     /// When the write that began must be looked at first: at half time, to see how far the peer has
@@ -116,20 +126,13 @@ public:
     }
 
 private:
-    /// Now: it stalled. Later: the next look.
     template <typename Facts>
     time_point write_ends(time_point now, duration timeout, Facts& facts)
     {
-        const time_point half = write_progress_ + timeout / 2;
-        const time_point full = write_progress_ + timeout;
-        if (now < half) {
-            return half;
+        if (now < first_look(timeout)) {
+            return first_look(timeout);
         }
-        const bool known_before = sampled_at_ < now;
-        if (has_progressed(now, facts())) {
-            return now + timeout / 2;
-        }
-        return known_before ? std::max(full, now) : std::max(full, now + timeout / 2);
+        return silence_ends(now, timeout, facts());
     }
 
     template <typename Facts>
@@ -138,29 +141,22 @@ private:
         if (now < last_activity + timeout) {
             return last_activity + timeout;
         }
-        // Bytes that still leave the kernel's buffer are activity, though no operation completes
-        // with them.
         const outgoing state = facts();
-        if (!state.pending) {
-            return now;
-        }
-        const bool known_before = sampled_at_ < now;
-        if (has_progressed(now, state)) {
-            return last_activity + timeout;
-        }
-        return known_before ? now : now + timeout / 2;
+        return state.pending ? silence_ends(now, timeout, state) : now;
     }
 
-    bool has_progressed(time_point now, const outgoing& state) noexcept
+    /// Now: the peer took nothing for `timeout`. Later: the next look.
+    time_point silence_ends(time_point now, duration timeout, const outgoing& state) noexcept
     {
-        const bool progressed = sampled_at_ < now && state.acknowledged > acknowledged_;
-        if (progressed) {
-            last_activity = now;
-            write_progress_ = now;
+        if (unchanged_since_ == time_point::max() || state.acknowledged != acknowledged_) {
+            if (unchanged_since_ != time_point::max()) {
+                last_activity = now;
+            }
+            acknowledged_ = state.acknowledged;
+            unchanged_since_ = now;
         }
-        acknowledged_ = state.acknowledged;
-        sampled_at_ = now;
-        return progressed;
+        const time_point ends = unchanged_since_ + timeout;
+        return ends <= now ? now : std::min(ends, now + timeout / 2);
     }
 
     /// splitmix64: consecutive numbers become unrelated ones.
@@ -173,7 +169,7 @@ private:
     }
 
     time_point write_progress_ = {};
-    time_point sampled_at_ = time_point::max();
+    time_point unchanged_since_ = time_point::max();
     std::uint64_t acknowledged_ = 0;
 };
 } // namespace fairlead::detail

@@ -21,7 +21,7 @@ public:
     /// before.
     bool note(close_reason reason, errc code, std::error_code cause) noexcept
     {
-        if (stop_code_) {
+        if (is_noted()) {
             return false;
         }
         reason_ = reason;
@@ -58,8 +58,8 @@ public:
     /// else itself. Remembers what it says about the peer.
     std::error_code explain(const std::error_code& error) noexcept
     {
-        if (!error || stop_code_) {
-            return error ? stop_code_ : error;
+        if (!error || is_noted()) {
+            return error ? stop_code() : error;
         }
         if (error == asio::error::eof) {
             peer_finished_ = true;
@@ -76,7 +76,7 @@ public:
         try {
             std::rethrow_exception(exception);
         } catch (const std::system_error& error) {
-            return (stop_code_ && error.code() == stop_code_) ||
+            return (is_noted() && error.code() == stop_code()) ||
                    (transport_error_ && error.code() == transport_error_) ||
                    (peer_finished_ && error.code() == asio::error::eof);
         } catch (...) {
@@ -84,10 +84,16 @@ public:
         }
     }
 
-    /// Set once the connection is ending: what operations end with.
+    /// The connection is ending, and the reason is known.
+    bool is_noted() const noexcept
+    {
+        return stop_code_ != errc();
+    }
+
+    /// What operations end with; empty: the connection is not ending.
     std::error_code stop_code() const noexcept
     {
-        return stop_code_;
+        return stop_code_ == errc() ? std::error_code() : make_error_code(stop_code_);
     }
 
     close_reason reason() const noexcept
@@ -105,6 +111,20 @@ public:
         return peer_finished_;
     }
 
+    /// What a read ends with that must not start: the kernel tells an end or an error once, and a
+    /// further read would wait for ever. Empty: it may start.
+    std::error_code refuses_read() const noexcept
+    {
+        return is_noted()       ? stop_code()
+               : peer_finished_ ? std::error_code(asio::error::eof)
+                                : transport_error_;
+    }
+
+    std::error_code refuses_write() const noexcept
+    {
+        return is_noted() ? stop_code() : transport_error_;
+    }
+
     bool has_transport_error() const noexcept
     {
         return static_cast<bool>(transport_error_);
@@ -113,7 +133,8 @@ public:
     /// The kernel has given the connection up; nothing can be sent any more.
     bool is_lost() const noexcept
     {
-        return transport_error_ && transport_error_.category() == std::system_category();
+        return transport_error_ &&
+               transport_error_.category() == asio::error::get_system_category();
     }
 
 private:
@@ -124,9 +145,9 @@ private:
                transport_error_ == asio::error::connection_aborted;
     }
 
-    std::error_code stop_code_;
     std::error_code transport_error_; // the first that an operation met
     std::error_code cause_;
+    errc stop_code_ = errc(); // none: the connection is not ending
     close_reason reason_ = close_reason::handler_returned;
     bool peer_finished_ = false;
 };

@@ -11,7 +11,6 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/ip/v6_only.hpp>
 
-#include <algorithm>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -48,12 +47,13 @@ inline std::vector<asio::ip::tcp::endpoint> resolve(
             "address " + detail::quoted(address) + " does not resolve: " + error.message());
     }
     std::vector<asio::ip::tcp::endpoint> endpoints;
-    for (const auto& entry : found) {
-        endpoints.push_back(entry.endpoint());
+    for (const bool v4 : {true, false}) {
+        for (const auto& entry : found) {
+            if (entry.endpoint().address().is_v4() == v4) {
+                endpoints.push_back(entry.endpoint());
+            }
+        }
     }
-    std::stable_partition(endpoints.begin(), endpoints.end(), [](const auto& endpoint) {
-        return endpoint.address().is_v4();
-    });
     if (host.empty()) {
         endpoints.insert(
             endpoints.begin(), {asio::ip::address_v6::any(), endpoints.front().port()});

@@ -6,6 +6,7 @@
 
 #include <fairlead/config.hpp>
 
+#include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
 
 #include <cerrno>
@@ -28,9 +29,17 @@
 
 namespace fairlead::detail::native
 {
+/// Of calls that set up: comparable with `std::errc`.
 inline std::error_code last_error() noexcept
 {
     return {errno, std::system_category()};
+}
+
+/// Of calls that move bytes: as Asio tells it, comparable with `asio::error`, whose category is not
+/// the standard library's in every version.
+inline std::error_code last_io_error() noexcept
+{
+    return {errno, asio::error::get_system_category()};
 }
 
 /// Owns a descriptor.
@@ -167,7 +176,7 @@ inline io_result receive(int fd, void* data, std::size_t size, int flags = 0) no
             return {.would_block = true};
         }
         if (errno != EINTR) {
-            return {.error = last_error()};
+            return {.error = last_io_error()};
         }
     }
 }
@@ -188,7 +197,7 @@ inline io_result send(int fd, const void* data, std::size_t size) noexcept
             return {.would_block = true};
         }
         if (errno != EINTR) {
-            return {.error = last_error()};
+            return {.error = last_io_error()};
         }
     }
 }

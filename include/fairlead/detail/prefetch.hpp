@@ -7,6 +7,7 @@
 #include <fairlead/detail/native.hpp>
 
 #include <asio/buffer.hpp>
+#include <asio/error.hpp>
 
 #include <algorithm>
 #include <array>
@@ -56,7 +57,7 @@ public:
     /// Nothing to hand out: neither bytes nor an error that was met behind them.
     bool empty() const noexcept
     {
-        return begin_ == end_ && !error_;
+        return begin_ == end_ && error_ == 0;
     }
 
     /// Hands out bytes as `recv` would.
@@ -74,7 +75,7 @@ public:
     native::io_result take(const Buffers& buffers, int socket) noexcept
     {
         if (size() == 0) {
-            return {.error = std::exchange(error_, {})};
+            return {.error = {std::exchange(error_, 0), asio::error::get_system_category()}};
         }
         const bool was_full = end_ == bytes_.size();
         std::size_t taken =
@@ -95,7 +96,7 @@ public:
             }
             const auto more = native::receive(socket, rest.data(), rest.size());
             taken += more.bytes;
-            error_ = more.error; // the kernel tells it once: keep it for the next read
+            error_ = more.error.value(); // the kernel tells it once: keep it for the next read
             if (more.bytes < rest.size()) {
                 break;
             }
@@ -104,10 +105,10 @@ public:
     }
 
 private:
-    std::error_code error_;
+    int error_ = 0;
     std::uint16_t begin_ = 0;
     std::uint16_t end_ = 0;
-    std::array<std::byte, 256> bytes_; // not initialised: `end_` says what is valid
+    std::array<std::byte, 88> bytes_; // not initialised: `end_` says what is valid
 };
 } // namespace fairlead::detail
 

@@ -46,8 +46,9 @@ public:
     server_state state() const noexcept
     {
         const auto state = state_.load();
-        return state == server_state::running && stop_requests_.load() != 0 ? server_state::draining
-                                                                            : state;
+        return state == server_state::running && stop_asked_.load() == runs_.load()
+                   ? server_state::draining
+                   : state;
     }
 
     server_stats stats() const noexcept
@@ -60,16 +61,31 @@ public:
 
     void request_close()
     {
-        request([](server_core& self) { self.close_everything(); });
+        request([](server_core& self, bool is_current) {
+            if (is_current) {
+                self.close_everything();
+            }
+        });
     }
 
     void request_drain(
         std::chrono::milliseconds timeout, std::unique_ptr<drain_account::waiter> caller)
     {
-        const auto deadline = clock::now() + std::max(timeout, std::chrono::milliseconds(0));
-        request([deadline, caller = std::move(caller)](server_core& self) mutable {
-            self.drain_until(deadline, std::move(caller));
+        const auto deadline = later(clock::now(), std::max(timeout, std::chrono::milliseconds(0)));
+        request([deadline, caller = std::move(caller)](server_core& self, bool is_current) mutable {
+            if (is_current) {
+                self.drain_until(deadline, std::move(caller));
+            } else {
+                caller->complete({});
+            }
         });
+    }
+
+    /// A start was decided upon: what was asked of earlier runs does not concern this one. Returns
+    /// its number.
+    unsigned announce_run() noexcept
+    {
+        return ++runs_;
     }
 
     bool request_close_connection(std::uint64_t id)
@@ -153,6 +169,15 @@ public:
 
     void start()
     {
+        start(announce_run());
+    }
+
+    /// `run` as it was announced. False: it was stopped before it began.
+    bool start(unsigned run)
+    {
+        if (run_stopped_ == run) {
+            return false;
+        }
         if (!acceptor_.is_open()) {
             open();
         } else if (state_.load() != server_state::created) {
@@ -160,12 +185,14 @@ public:
         }
         begin_running();
         acceptor_.start();
+        return true;
     }
 
     /// Runs without a listening socket, for clients that come by `request_adopt`.
     void start_without_listening()
     {
         require_stopped();
+        announce_run();
         begin_running();
     }
 
@@ -230,14 +257,17 @@ private:
         return std::static_pointer_cast<server_core>(shared_from_this());
     }
 
+    /// Stops refer to the run that was the last to be announced; one that comes too late, after the
+    /// next start was announced, is void.
     template <typename Request>
     void request(Request&& stop)
     {
-        ++stop_requests_;
-        asio::post(get_executor(), [self = shared(), stop = std::forward<Request>(stop)]() mutable {
-            --self->stop_requests_;
-            stop(*self);
-        });
+        const unsigned run = runs_.load();
+        stop_asked_ = run;
+        asio::post(
+            get_executor(), [self = shared(), run, stop = std::forward<Request>(stop)]() mutable {
+                stop(*self, run == self->runs_.load());
+            });
     }
 
     void begin_running()
@@ -277,11 +307,14 @@ private:
             sweep([this](connection_core& each) { send_home(each); });
         } else if (state_.load() != server_state::draining) {
             acceptor_.close();
-            state_ = server_state::stopped;
+            stop();
             caller->complete({});
             return;
         }
-        schedule(drain_timer_, drain_.join(std::move(caller), deadline));
+        const auto ends = drain_.join(std::move(caller), deadline);
+        if (ends != time_point::max()) {
+            schedule(drain_timer_, ends);
+        }
         stop_when_empty();
     }
 
@@ -344,6 +377,7 @@ private:
     void stop()
     {
         cancel(drain_timer_);
+        run_stopped_ = runs_.load();
         const auto before = state_.exchange(server_state::stopped);
         if (before == server_state::running || before == server_state::draining) {
             acceptor_.emit(server_event_kind::stopped, {}, "every connection is closed");
@@ -355,7 +389,9 @@ private:
     drain_account drain_;
     drain_timer drain_timer_;
     wait_queue<std::exception_ptr> stop_waiters_;
-    std::atomic<int> stop_requests_ = 0;
+    std::atomic<unsigned> runs_ = 1;
+    std::atomic<unsigned> stop_asked_ = 0;
+    unsigned run_stopped_ = 0;
     bool sweeping_ = false;
 };
 } // namespace fairlead::detail

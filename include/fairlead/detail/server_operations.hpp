@@ -9,6 +9,7 @@
 
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
+#include <asio/dispatch.hpp>
 #include <asio/post.hpp>
 #include <asio/use_awaitable.hpp>
 
@@ -24,33 +25,12 @@
 
 namespace fairlead::detail
 {
-/// One connection from accept to close. The parameters are copies in the coroutine's frame: they
-/// live as long as it.
-template <typename Handler>
-asio::awaitable<void> session(
-    std::shared_ptr<server_core> server, std::unique_ptr<connection> client, Handler& handler)
-{
-    connection_core& core = core_of(*client);
-    bool may_open = core.is_open();
-    if (const auto tls = server->tls()) {
-        may_open = co_await handshake(core, tls, server->gate());
-    }
-    if (may_open) {
-        core.open();
-        std::exception_ptr failure;
-        try {
-            co_await handler(*client);
-        } catch (...) {
-            failure = std::current_exception();
-        }
-        core.handler_ended(failure);
-    }
-    if (!close_at_once(core)) {
-        co_await close_in_order(core);
-    }
-}
-
-/// A server's core, with the handler.
+/// A server's core, with the handler: leads each connection from accept through pre-open and
+/// handler to its close.
+///
+/// Plain TCP, the common case, takes one coroutine, the handler's own. The handshake and a close
+/// that has to wait are coroutines beside it, gone when they are done; the connection is passed
+/// from each to the next.
 template <typename Handler>
 class server_core_of final : public server_core
 {
@@ -64,26 +44,104 @@ public:
 
     void spawn(std::unique_ptr<connection> client) override
     {
-        auto self = std::static_pointer_cast<server_core>(this->shared_from_this());
-        asio::co_spawn(
-            this->get_executor(), session(std::move(self), std::move(client), handler_),
-            report{this});
+        if (auto rules = this->tls()) {
+            auto opening = handshake(core_of(*client), std::move(rules), this->gate());
+            asio::co_spawn(
+                this->get_executor(), std::move(opening), pre_open_done{std::move(client)});
+        } else {
+            open(std::move(client));
+        }
     }
 
 private:
-    /// A session lets nothing out that its user could throw; what remains is a failure of our own.
-    struct report
+    /// What follows a stage: it owns the connection meanwhile, and runs on the server's thread.
+    struct stage_done
     {
-        server_core* server;
+        using executor_type = shard::executor_type;
 
-        void operator()(const std::exception_ptr& exception) const
+        explicit stage_done(std::unique_ptr<connection> connection) noexcept
+            : client(std::move(connection))
+        {}
+
+        executor_type get_executor() const noexcept
         {
-            if (exception) {
-                const auto [code, what] = describe(exception, errc::out_of_memory);
-                server->hooks.emit(error_event{.code = code, .what = what});
+            return core_of(*client).get_executor();
+        }
+
+        server_core_of& server() const noexcept
+        {
+            return server_of(*client);
+        }
+
+        std::unique_ptr<connection> client;
+    };
+
+    static server_core_of& server_of(connection& client) noexcept
+    {
+        return static_cast<server_core_of&>(core_of(client).server);
+    }
+
+    struct pre_open_done : stage_done
+    {
+        using stage_done::stage_done;
+
+        void operator()(const std::exception_ptr& failure, bool may_open)
+        {
+            if (failure) {
+                core_of(*this->client).handler_ended(failure);
+            } else if (may_open) {
+                return this->server().open(std::move(this->client));
             }
+            this->server().close(std::move(this->client));
         }
     };
+
+    struct handler_done : stage_done
+    {
+        using stage_done::stage_done;
+
+        void operator()(const std::exception_ptr& failure)
+        {
+            core_of(*this->client).handler_ended(failure);
+            this->server().close(std::move(this->client));
+        }
+    };
+
+    struct close_done : stage_done
+    {
+        using stage_done::stage_done;
+
+        void operator()(const std::exception_ptr&)
+        {
+            core_of(*this->client).close_socket(); // it is, unless memory ran out on the way
+        }
+    };
+
+    struct call_handler
+    {
+        connection* client;
+
+        asio::awaitable<void> operator()() const
+        {
+            return server_of(*client).handler_(*client);
+        }
+    };
+
+    void open(std::unique_ptr<connection> client)
+    {
+        core_of(*client).open();
+        const call_handler call{client.get()};
+        asio::co_spawn(this->get_executor(), call, handler_done{std::move(client)});
+    }
+
+    void close(std::unique_ptr<connection> client)
+    {
+        connection_core& core = core_of(*client);
+        if (!close_at_once(core)) {
+            asio::co_spawn(
+                this->get_executor(), close_in_order(core), close_done{std::move(client)});
+        }
+    }
 
     Handler handler_;
 };
@@ -140,27 +198,36 @@ inline asio::awaitable<drain_report> shutdown(
 struct initiate_listen
 {
     std::shared_ptr<server_core> server;
+    unsigned run;
 
     template <typename Handler>
     void operator()(Handler&& handler) const
     {
         auto waiter = wait_queue<std::exception_ptr>::make_waiter(
             server->get_executor(), std::forward<Handler>(handler));
-        asio::post(server->get_executor(), [to = server, waiter = std::move(waiter)]() mutable {
-            try {
-                to->start();
-                to->notify_when_stopped(std::move(waiter));
-            } catch (...) {
-                waiter->complete(std::current_exception());
-            }
-        });
+        asio::dispatch(
+            server->get_executor(),
+            [to = server, number = run, waiter = std::move(waiter)]() mutable {
+                try {
+                    if (to->start(number)) {
+                        to->notify_when_stopped(std::move(waiter));
+                    } else {
+                        waiter->complete(nullptr);
+                    }
+                } catch (...) {
+                    waiter->complete(std::current_exception());
+                }
+            });
     }
 };
 
+/// The run is announced now, when it is called, and not when it is awaited: a `close()` in between
+/// counts.
 inline asio::awaitable<void> listen(std::shared_ptr<server_core> server)
 {
+    const unsigned run = server->announce_run();
     return asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr)>(
-        initiate_listen{std::move(server)}, asio::use_awaitable);
+        initiate_listen{std::move(server), run}, asio::use_awaitable);
 }
 
 inline std::vector<connection_info> list_connections(server_core& server)

@@ -158,6 +158,12 @@ public:
                    : 0;
     }
 
+    /// Decrypted input is there: the next read takes it without waiting.
+    bool has_plaintext() const noexcept
+    {
+        return ::SSL_pending(ssl_.get()) != 0;
+    }
+
     std::uint64_t ciphertext_sent() const noexcept
     {
         return ciphertext_sent_;

@@ -154,15 +154,33 @@ public:
                 get_executor(), std::forward<Handler>(handler), std::error_code(),
                 prefetch_.size());
         } else {
-            socket_.async_read_some(
-                prefetch_.space(),
-                wrapped_handler{
-                    [this](auto&& waiting, const std::error_code& error, std::size_t bytes) {
-                        prefetch_.filled(bytes);
-                        std::move(waiting)(error, bytes);
-                    },
-                    std::forward<Handler>(handler)});
+            socket_.async_read_some(prefetch_.space(), std::forward<Handler>(handler));
         }
+    }
+
+    /// `async_wait_input` has completed with so many bytes.
+    void input_found(std::size_t bytes) noexcept
+    {
+        if (!tls_ && prefetch_.empty()) {
+            prefetch_.filled(bytes);
+        }
+    }
+
+    /// Reads without waiting what `async_wait_input` has found, and what is behind it; under TLS,
+    /// what is there. Only when `has_input_at_hand`.
+    template <typename Buffers>
+    attempt read_at_hand(const Buffers& buffers)
+    {
+        if (tls_) {
+            return tls_->read(first_buffer<asio::mutable_buffer>(buffers));
+        }
+        const auto taken = prefetch_.take(buffers, native_handle());
+        return {.bytes = taken.bytes, .error = taken.error};
+    }
+
+    bool has_input_at_hand() const noexcept
+    {
+        return tls_ ? tls_->has_plaintext() : !prefetch_.empty();
     }
 
     /// Writes at least one byte; `handler(error, bytes)`. Under TLS a sequence of small buffers
@@ -261,7 +279,7 @@ private:
                                           if (error) {
                                               std::move(waiting)(error, std::size_t(0));
                                           } else {
-                                              run(again, std::move(waiting), false);
+                                              this->run(again, std::move(waiting), false);
                                           }
                                       },
                                       std::forward<Handler>(handler)});
