@@ -15,7 +15,8 @@ using namespace std::chrono_literals;
 asio::awaitable<void> echo(fairlead::connection& conn)
 {
     std::array<char, 4096> buffer;
-    while (co_await conn.readable()) { // a drain ends this wait, and never cuts an echo
+    // A drain ends the wait in readable(), and never cuts an echo.
+    for (bool more = co_await conn.readable(); more; more = co_await conn.readable()) {
         const std::size_t n = co_await conn.read_some(asio::buffer(buffer));
         co_await conn.write(asio::buffer(buffer, n));
     }

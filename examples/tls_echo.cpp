@@ -20,7 +20,7 @@ asio::awaitable<void> echo(fairlead::connection& conn)
         example::print_line(line);
     }
     std::array<char, 4096> buffer;
-    while (co_await conn.readable()) {
+    for (bool more = co_await conn.readable(); more; more = co_await conn.readable()) {
         const std::size_t n = co_await conn.read_some(asio::buffer(buffer));
         co_await conn.write(asio::buffer(buffer, n));
     }

@@ -21,8 +21,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace fairlead
@@ -65,6 +65,17 @@ class connection
             detail::initiate_read_some<detail::complete_with_zero_at_end>{&core_}, token, buffers);
     }
 
+    template <typename ConstBuffers, typename Token>
+    auto write_all(const ConstBuffers& buffers, Token token)
+    {
+        if constexpr (std::is_convertible_v<const ConstBuffers&, asio::const_buffer>) {
+            return asio::async_initiate<Token, void(std::error_code, std::size_t)>(
+                detail::initiate_write_all{&core_}, token, asio::const_buffer(buffers));
+        } else {
+            return asio::async_write(*this, buffers, token);
+        }
+    }
+
     template <typename Token>
     auto initiate_wait(Token token)
     {
@@ -76,8 +87,7 @@ public:
     using executor_type = asio::any_io_executor;
 
     /// Connections are made by their server.
-    connection(std::shared_ptr<detail::shard> server, const asio::ip::tcp::endpoint& remote)
-        : core_(std::move(server), remote)
+    connection(detail::shard& server, const asio::ip::tcp::endpoint& remote) : core_(server, remote)
     {}
 
     connection(const connection&) = delete;
@@ -143,14 +153,14 @@ public:
     template <typename ConstBuffers>
     asio::awaitable<std::size_t> write(const ConstBuffers& buffers)
     {
-        return asio::async_write(*this, buffers, asio::use_awaitable);
+        return write_all(buffers, asio::use_awaitable);
     }
 
     /// The same; nothing is thrown. Returns how many bytes were written before an error.
     template <typename ConstBuffers>
     asio::awaitable<std::size_t> write(const ConstBuffers& buffers, std::error_code& error)
     {
-        return asio::async_write(*this, buffers, asio::redirect_error(asio::use_awaitable, error));
+        return write_all(buffers, asio::redirect_error(asio::use_awaitable, error));
     }
 
     /// Writes what the kernel takes, at least one byte; waits for it. Returns how many. Throws
@@ -240,7 +250,7 @@ public:
     /// read.
     bool is_open() const noexcept
     {
-        return core_.is_open() && !core_.is_stopped();
+        return core_.is_open() && !core_.is_stopped() && !core_.end().has_transport_error();
     }
 
     /// The server drains: finish the current message, then return.

@@ -357,6 +357,9 @@ private:
             } else {
                 each->core().start_without_listening();
             }
+            auto& context = each->context; // before a stop can be asked for: nothing runs it yet
+            each->core().notify_when_stopped(detail::wait_queue<std::exception_ptr>::make_waiter(
+                context.get_executor(), [&context](const std::exception_ptr&) { context.stop(); }));
         }
         {
             const std::lock_guard lock(mutex_);
@@ -387,11 +390,6 @@ private:
     void run(shard& one)
     {
         const auto work = asio::make_work_guard(one.context);
-        asio::post(one.context, [&one] {
-            const auto stop = [&one](const std::exception_ptr&) { one.context.stop(); };
-            one.core().notify_when_stopped(detail::wait_queue<std::exception_ptr>::make_waiter(
-                one.context.get_executor(), stop));
-        });
         one.context.run();
         const std::lock_guard lock(mutex_);
         --threads_alive_;

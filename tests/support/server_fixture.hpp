@@ -216,7 +216,8 @@ public:
     {
         std::packaged_task<decltype(function())()> task(std::move(function));
         auto result = task.get_future();
-        asio::post(context, std::move(task));
+        // In a lambda: a bare packaged_task is a completion token to Asio, which takes its future again.
+        asio::post(context, [task = std::move(task)]() mutable { task(); });
         return result.get();
     }
 

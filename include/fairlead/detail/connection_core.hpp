@@ -43,8 +43,8 @@ public:
         closed,
     };
 
-    connection_core(std::shared_ptr<shard> owner, const asio::ip::tcp::endpoint& remote_endpoint)
-        : connection_record(std::move(owner), remote_endpoint),
+    connection_core(shard& owner, const asio::ip::tcp::endpoint& remote_endpoint)
+        : connection_record(owner, remote_endpoint),
           node(&connection_core::deadline_passed),
           stream(server.get_executor())
     {
@@ -88,9 +88,12 @@ public:
     }
 
     /// Returns the error as the handler shall see it.
-    std::error_code read_ends(const std::error_code& error, std::size_t bytes)
+    std::error_code read_ends(const std::error_code& error, std::size_t& bytes)
     {
         reading_ = false;
+        if (!is_open()) { // its end has been told and counted: what came with it came too late
+            return too_late(bytes);
+        }
         if (bytes != 0) {
             bytes_read += bytes;
             server.counters.bytes_read.add(bytes);
@@ -109,7 +112,7 @@ public:
     template <typename Buffers>
     std::size_t read_at_hand(const Buffers& buffers, std::error_code& error)
     {
-        const auto result = stream.read_at_hand(buffers);
+        auto result = stream.read_at_hand(buffers);
         error = read_ends(result.error, result.bytes);
         if (error == asio::error::eof) {
             error.clear();
@@ -127,6 +130,9 @@ public:
     {
         waiting_ = false;
         stream.input_found(bytes);
+        if (!is_open()) {
+            return ending_.stop_code();
+        }
         if (!error) {
             touch();
             return error;
@@ -148,9 +154,12 @@ public:
     }
 
     /// Returns the error as the handler shall see it.
-    std::error_code write_ends(const std::error_code& error, std::size_t bytes)
+    std::error_code write_ends(const std::error_code& error, std::size_t& bytes)
     {
         writing_ = false;
+        if (!is_open()) {
+            return too_late(bytes);
+        }
         if (bytes != 0) {
             bytes_written += bytes;
             server.counters.bytes_written.add(bytes);
@@ -456,6 +465,12 @@ private:
         default: // closing took too long; the reason is known already
             return stop_now(*verdict.reason, errc::connection_closed);
         }
+    }
+
+    std::error_code too_late(std::size_t& bytes) const noexcept
+    {
+        bytes = 0;
+        return ending_.stop_code();
     }
 
     /// In a drain: input that had arrived before it began is still to be served.

@@ -6,8 +6,11 @@
 
 #include <fairlead/detail/connection_core.hpp>
 
+#include <asio/buffer.hpp>
+
 #include <cstddef>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace fairlead::detail
@@ -46,7 +49,8 @@ struct end_read
         connection_core& connection, Handler&& handler, const std::error_code& error,
         std::size_t bytes)
     {
-        Complete()(std::forward<Handler>(handler), connection.read_ends(error, bytes), bytes);
+        const std::error_code told = connection.read_ends(error, bytes);
+        Complete()(std::forward<Handler>(handler), told, bytes);
     }
 };
 
@@ -57,7 +61,8 @@ struct end_write
         connection_core& connection, Handler&& handler, const std::error_code& error,
         std::size_t bytes)
     {
-        std::forward<Handler>(handler)(connection.write_ends(error, bytes), bytes);
+        const std::error_code told = connection.write_ends(error, bytes);
+        std::forward<Handler>(handler)(told, bytes);
     }
 };
 
@@ -68,7 +73,8 @@ struct end_wait
         connection_core& connection, Handler&& handler, const std::error_code& error,
         std::size_t bytes)
     {
-        std::forward<Handler>(handler)(connection.wait_ends(error, bytes), !error);
+        const std::error_code told = connection.wait_ends(error, bytes);
+        std::forward<Handler>(handler)(told, !error && !told);
     }
 };
 
@@ -158,6 +164,48 @@ struct initiate_write_some
         start_io<end_write>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
             connection->stream.async_write_some(buffers, std::move(completion));
         });
+    }
+};
+
+/// What is left of a write of one buffer.
+template <typename Handler>
+struct write_all_loop : handler_wrapper
+{
+    write_all_loop(connection_core* of, asio::const_buffer all, Handler completed)
+        : connection(of), rest(all), size(all.size()), handler(std::move(completed))
+    {}
+
+    void operator()(const std::error_code& error, std::size_t bytes)
+    {
+        rest += bytes;
+        if (!error && rest.size() != 0) {
+            const initiate_write_some next{connection};
+            const asio::const_buffer buffer = rest;
+            next(std::move(*this), buffer);
+        } else {
+            std::move(handler)(error, size - rest.size());
+        }
+    }
+
+    connection_core* connection;
+    asio::const_buffer rest;
+    std::size_t size;
+    Handler handler;
+};
+
+/// What `asio::async_write` does, for one buffer; half its size while it is pending.
+struct initiate_write_all
+{
+    connection_core* connection;
+
+    template <typename Handler>
+    void operator()(Handler&& handler, asio::const_buffer buffer) const
+    {
+        const initiate_write_some first{connection};
+        first(
+            write_all_loop<std::decay_t<Handler>>(
+                connection, buffer, std::forward<Handler>(handler)),
+            buffer);
     }
 };
 

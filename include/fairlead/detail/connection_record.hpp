@@ -23,18 +23,24 @@ namespace fairlead::detail
 {
 class connection_record : public registry_entry
 {
-    std::shared_ptr<shard> owner_; // the last of the members to go
-
 public:
     using clock = shard::clock;
     using time_point = shard::time_point;
 
-    connection_record(std::shared_ptr<shard> owner, const asio::ip::tcp::endpoint& remote_endpoint)
-        : owner_(std::move(owner)),
-          server(*owner_),
-          remote(native::unmapped(remote_endpoint)),
-          accepted_at(clock::now())
-    {}
+    connection_record(shard& owner, const asio::ip::tcp::endpoint& remote_endpoint)
+        : server(owner), remote(native::unmapped(remote_endpoint)), accepted_at(clock::now())
+    {
+        server.connection_made();
+    }
+
+    connection_record(const connection_record&) = delete;
+    connection_record& operator=(const connection_record&) = delete;
+
+    /// After everything else of the connection: the server may go with its last one.
+    ~connection_record()
+    {
+        server.connection_gone();
+    }
 
     shard::executor_type get_executor() const noexcept
     {

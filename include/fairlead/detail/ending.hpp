@@ -26,7 +26,8 @@ public:
         }
         reason_ = reason;
         stop_code_ = code;
-        cause_ = cause;
+        is_transport_error_ = false;
+        error_ = cause;
         return true;
     }
 
@@ -41,10 +42,12 @@ public:
     {
         if (failed) {
             note(close_reason::handler_failed, errc::connection_closed, failure);
-        } else if (transport_error_) {
+        } else if (is_transport_error_) {
+            const std::error_code error = error_;
             note(
                 is_reset() ? close_reason::peer_reset : close_reason::transport_error,
-                errc::connection_closed, transport_error_);
+                errc::connection_closed, error);
+            is_transport_error_ = true;
         } else {
             note(
                 peer_finished_ ? close_reason::peer_closed
@@ -63,8 +66,9 @@ public:
         }
         if (error == asio::error::eof) {
             peer_finished_ = true;
-        } else if (!transport_error_ && error != asio::error::operation_aborted) {
-            transport_error_ = error;
+        } else if (!is_transport_error_ && error != asio::error::operation_aborted) {
+            error_ = error;
+            is_transport_error_ = true;
         }
         return error;
     }
@@ -77,7 +81,7 @@ public:
             std::rethrow_exception(exception);
         } catch (const std::system_error& error) {
             return (is_noted() && error.code() == stop_code()) ||
-                   (transport_error_ && error.code() == transport_error_) ||
+                   (is_transport_error_ && error.code() == error_) ||
                    (peer_finished_ && error.code() == asio::error::eof);
         } catch (...) {
             return false;
@@ -103,7 +107,7 @@ public:
 
     std::error_code cause() const noexcept
     {
-        return cause_;
+        return is_noted() ? error_ : std::error_code();
     }
 
     bool peer_finished() const noexcept
@@ -117,38 +121,41 @@ public:
     {
         return is_noted()       ? stop_code()
                : peer_finished_ ? std::error_code(asio::error::eof)
-                                : transport_error_;
+                                : transport_error();
     }
 
     std::error_code refuses_write() const noexcept
     {
-        return is_noted() ? stop_code() : transport_error_;
+        return is_noted() ? stop_code() : transport_error();
     }
 
     bool has_transport_error() const noexcept
     {
-        return static_cast<bool>(transport_error_);
+        return is_transport_error_;
     }
 
     /// The kernel has given the connection up; nothing can be sent any more.
     bool is_lost() const noexcept
     {
-        return transport_error_ &&
-               transport_error_.category() == asio::error::get_system_category();
+        return is_transport_error_ && error_.category() == asio::error::get_system_category();
     }
 
 private:
-    bool is_reset() const noexcept
+    std::error_code transport_error() const noexcept
     {
-        return transport_error_ == asio::error::connection_reset ||
-               transport_error_ == asio::error::broken_pipe ||
-               transport_error_ == asio::error::connection_aborted;
+        return is_transport_error_ ? error_ : std::error_code();
     }
 
-    std::error_code transport_error_; // the first that an operation met
-    std::error_code cause_;
+    bool is_reset() const noexcept
+    {
+        return error_ == asio::error::connection_reset || error_ == asio::error::broken_pipe ||
+               error_ == asio::error::connection_aborted;
+    }
+
+    std::error_code error_;   // the first that an operation met; later, the cause of the end
     errc stop_code_ = errc(); // none: the connection is not ending
     close_reason reason_ = close_reason::handler_returned;
+    bool is_transport_error_ = false;
     bool peer_finished_ = false;
 };
 } // namespace fairlead::detail

@@ -108,7 +108,7 @@ private:
     int error_ = 0;
     std::uint16_t begin_ = 0;
     std::uint16_t end_ = 0;
-    std::array<std::byte, 88> bytes_; // not initialised: `end_` says what is valid
+    std::array<std::byte, 80> bytes_; // not initialised: `end_` says what is valid
 };
 } // namespace fairlead::detail
 

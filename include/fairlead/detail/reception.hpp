@@ -45,7 +45,7 @@ public:
         }
         bool counted = false;
         try {
-            auto client = std::make_unique<connection>(shared_from_this(), remote);
+            auto client = std::make_unique<connection>(*this, remote);
             if (enroll(core_of(*client), std::move(socket), remote, counted)) {
                 spawn(std::move(client));
             }
@@ -151,7 +151,7 @@ private:
         counters.closed.add();
         counters.closed_by_reason[static_cast<std::size_t>(close_reason::rejected_by_limit)].add();
         try {
-            connection_core client(shared_from_this(), remote);
+            connection_core client(*this, remote);
             client.local = local_endpoint_of(socket.get());
             client.emit(connection_event_kind::accepted);
             socket.reset();

@@ -49,7 +49,7 @@ public:
             asio::co_spawn(
                 this->get_executor(), std::move(opening), pre_open_done{std::move(client)});
         } else {
-            open(std::move(client));
+            run_handler(std::move(client));
         }
     }
 
@@ -90,9 +90,9 @@ private:
             if (failure) {
                 core_of(*this->client).handler_ended(failure);
             } else if (may_open) {
-                return this->server().open(std::move(this->client));
+                return this->server().run_handler(std::move(this->client));
             }
-            this->server().close(std::move(this->client));
+            this->server().finish(std::move(this->client));
         }
     };
 
@@ -103,7 +103,7 @@ private:
         void operator()(const std::exception_ptr& failure)
         {
             core_of(*this->client).handler_ended(failure);
-            this->server().close(std::move(this->client));
+            this->server().finish(std::move(this->client));
         }
     };
 
@@ -127,14 +127,14 @@ private:
         }
     };
 
-    void open(std::unique_ptr<connection> client)
+    void run_handler(std::unique_ptr<connection> client)
     {
         core_of(*client).open();
         const call_handler call{client.get()};
         asio::co_spawn(this->get_executor(), call, handler_done{std::move(client)});
     }
 
-    void close(std::unique_ptr<connection> client)
+    void finish(std::unique_ptr<connection> client)
     {
         connection_core& core = core_of(*client);
         if (!close_at_once(core)) {

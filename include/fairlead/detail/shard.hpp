@@ -14,6 +14,7 @@
 #include <asio/io_context.hpp>
 #include <asio/steady_timer.hpp>
 
+#include <cstddef>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -66,6 +67,22 @@ public:
         }
     }
 
+    /// Connections keep their server alive, those included whose handlers outlive it: one count, and
+    /// one reference for all of them.
+    void connection_made()
+    {
+        if (connections_made_++ == 0) {
+            kept_by_connections_ = shared_from_this();
+        }
+    }
+
+    void connection_gone() noexcept
+    {
+        if (--connections_made_ == 0) {
+            const auto last = std::move(kept_by_connections_); // perhaps the end of this object
+        }
+    }
+
     /// A connection's socket is closed, and it has been told why.
     virtual void connection_closed(connection_core& connection) noexcept = 0;
 
@@ -112,6 +129,8 @@ private:
         }
     }
 
+    std::shared_ptr<shard> kept_by_connections_;
+    std::size_t connections_made_ = 0;
     deadline_wheel wheel_;
     asio::steady_timer timer_;
     time_point timer_expiry_ = time_point::max();

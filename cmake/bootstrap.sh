@@ -1,0 +1,183 @@
+# What the scripts share: install what is missing to build fairlead here. Sourced, never run.
+# shellcheck shell=bash
+#
+#   bootstrap build|tests|ci    checks for everything the purpose needs and installs by apt what is missing
+#
+# Each need is checked by looking for the thing itself, so whatever another package manager or a hand installed
+# counts. When nothing is missing, nothing touches the network. Without apt, or without the right to use it, the
+# packages are named and the script ends with status 2.
+
+say() { printf '%s\n' "-- $*"; }
+
+# Status 2: this machine lacks something that we cannot put there.
+give_up()
+{
+    printf 'fairlead: %s\n' "$@" >&2
+    exit 2
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# The first of the named commands that exists.
+first_of()
+{
+    local name
+    for name in "$@"; do
+        if has "$name"; then
+            printf '%s\n' "$name"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# at_least 3.25 3.25.1
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+# The C++ compiler for the presets that name none: CXX when it is set, otherwise a g++ that is new enough.
+find_gxx()
+{
+    local name version
+    for name in ${CXX:+"$CXX"} g++ g++-15 g++-14 g++-13 g++-12; do
+        has "$name" || continue
+        [ "$name" != "${CXX:-}" ] || { printf '%s\n' "$name"; return 0; }
+        version=$("$name" -dumpfullversion -dumpversion)
+        if at_least 12 "$version"; then
+            printf '%s\n' "$name"
+            return 0
+        fi
+    done
+    return 1
+}
+
+has_cmake() { has cmake && at_least 3.25 "$(cmake --version | sed -n 's/^cmake version //p')"; }
+
+# has_header asio/version.hpp: found by the compiler, or in a place where one would look before there is a compiler.
+has_header()
+{
+    local gxx
+    if gxx=$(find_gxx); then
+        printf '#include <%s>\n' "$1" | "$gxx" -std=c++20 -E -x c++ - >/dev/null 2>&1
+    else
+        [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ]
+    fi
+}
+
+has_catch2() { has_header catch2/catch_test_macros.hpp || has_header catch2/catch.hpp; }
+has_netcat() { has nc && nc -h 2>&1 | grep -qi openbsd; }
+has_clang() { first_of clang++-22 clang++-21 clang++-20 clang++-19 clang++-18 clang++-17 clang++-16 >/dev/null; }
+
+# need PACKAGE CHECK...: remembers the package when the check fails.
+missing=()
+need()
+{
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+list_missing()
+{
+    missing=()
+    need g++ find_gxx
+    need cmake has_cmake
+    need ninja-build has ninja
+    need pkg-config first_of pkg-config pkgconf
+    need libasio-dev has_header asio/version.hpp
+    need libssl-dev has_header openssl/ssl.h
+    need openssl has openssl
+    need python3 has python3
+    case $1 in
+    tests | ci)
+        need catch2 has_catch2
+        need ccache has ccache
+        need socat has socat
+        need netcat-openbsd has_netcat
+        need curl has curl
+        need strace has strace
+        ;;
+    esac
+    case $1 in
+    ci)
+        need clang-19 has_clang
+        need clang-format-14 has clang-format-14
+        need clang-tidy-14 has clang-tidy-14
+        ;;
+    esac
+}
+
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+
+apt_install()
+{
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
+        install --yes --no-install-recommends "$@"
+}
+
+is_known_to_apt() { apt-cache show "$1" >/dev/null 2>&1; }
+
+# The releases differ in what they call a new compiler: take the name that this one has.
+choose_names()
+{
+    local package chosen=()
+    for package in "${missing[@]}"; do
+        case $package in
+        clang-19)
+            is_known_to_apt clang-19 || package=clang-16
+            is_known_to_apt "$package" || package=clang
+            ;;
+        clang-format-14 | clang-tidy-14)
+            # The format is defined by this version, and later releases do not have it: then it is not checked.
+            is_known_to_apt "$package" || continue
+            ;;
+        esac
+        chosen+=("$package")
+    done
+    missing=("${chosen[@]}")
+}
+
+bootstrap()
+{
+    local purpose=$1
+    list_missing "$purpose"
+
+    if [ ${#missing[@]} -gt 0 ]; then
+        has apt-get || give_up \
+            "this machine lacks: ${missing[*]}" \
+            "(Debian's names). There is no apt here: please install them with your package manager, that is" \
+            "g++ 12 or newer, CMake 3.25 or newer, Ninja, pkg-config, standalone Asio 1.22 or newer (headers)," \
+            "OpenSSL 1.1.1 or newer (headers and the openssl command), python3; for the tests also Catch2 2 or 3," \
+            "socat, OpenBSD's nc, curl and strace."
+        [ "$(id -u)" -eq 0 ] || has sudo || give_up \
+            "this machine lacks: ${missing[*]}" \
+            "Run this script as root, or have root run: apt-get install ${missing[*]}"
+
+        say "installing by apt: ${missing[*]}"
+        as_root apt-get -o DPkg::Lock::Timeout=300 update --quiet=2
+        choose_names
+        if [ ${#missing[@]} -gt 0 ]; then
+            apt_install "${missing[@]}" >"${TMPDIR:-/tmp}/fairlead-apt.$$" 2>&1 || {
+                cat "${TMPDIR:-/tmp}/fairlead-apt.$$" >&2
+                rm -f "${TMPDIR:-/tmp}/fairlead-apt.$$"
+                give_up "apt could not install: ${missing[*]}"
+            }
+            rm -f "${TMPDIR:-/tmp}/fairlead-apt.$$"
+        fi
+    fi
+
+    has_cmake || give_up \
+        "CMake 3.25 or newer is needed, and this release's package is older: $(cmake --version | head -n 1)." \
+        "Please install a newer one from cmake.org."
+    CXX=$(find_gxx) || give_up "g++ 12 or newer is needed, and this release has none."
+    export CXX
+}
+
+# One job less than would make a small machine swap: a file that includes Asio takes about 1 GB.
+build_jobs()
+{
+    local processors gigabytes
+    processors=$(nproc)
+    gigabytes=$(($(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo) / 1048576))
+    if [ "$gigabytes" -lt 1 ]; then gigabytes=1; fi
+    printf '%s\n' $((processors < gigabytes ? processors : gigabytes))
+}

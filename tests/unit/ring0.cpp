@@ -1,0 +1,28 @@
+// Ring 0 is the standard library alone: no ring 0 header may reach Asio or OpenSSL.
+
+#include <fairlead/config.hpp>
+#include <fairlead/deadline_wheel.hpp>
+#include <fairlead/detail/address.hpp>
+#include <fairlead/detail/config_check.hpp>
+#include <fairlead/detail/intrusive_list.hpp>
+#include <fairlead/error.hpp>
+#include <fairlead/version.hpp>
+
+#if defined(ASIO_VERSION) || defined(ASIO_DETAIL_CONFIG_HPP)
+#error "a ring 0 header includes Asio"
+#endif
+
+#if defined(OPENSSL_VERSION_NUMBER) || defined(OPENSSL_SSL_H) || defined(HEADER_SSL_H) ||          \
+    defined(OPENSSL_MACROS_H) || defined(HEADER_OPENSSLV_H)
+#error "a ring 0 header includes OpenSSL"
+#endif
+
+// Only now: the test framework is not part of the claim.
+#include "tests/support/catch.hpp"
+
+TEST_CASE("ring 0 works without Asio and OpenSSL", "[ring0]")
+{
+    CHECK(fairlead::check({}).empty());
+    CHECK(fairlead::deadline_wheel({}).empty());
+    CHECK(fairlead::version.major_number == FAIRLEAD_VERSION_MAJOR);
+}
