@@ -341,7 +341,7 @@ private:
             detail::initiate_finish_sending{&core_}, token);
     }
 
-    detail::connection_core core_;
+    detail::connection_operations core_;
 };
 
 namespace detail

@@ -334,7 +334,7 @@ TEST_CASE("a shortage leaves nothing behind that later clients pay for", "[descr
         while (server.stats().refused == 0) {
             context.run_one_for(1s);
         }
-        context.run_one_for(2s); // the pause is over, and nobody is waiting
+        context.run_for(50ms); // the pause is over, and nobody is waiting
         hoard.release();
         for (auto& client : clients) {
             const auto open = server.open_connections();
@@ -342,7 +342,7 @@ TEST_CASE("a shortage leaves nothing behind that later clients pay for", "[descr
             while (server.open_connections() == open) {
                 context.run_one_for(1s);
             }
-            context.run_one_for(50ms); // and what follows from it
+            context.run_for(50ms); // and what follows from it
         }
         const auto steps_after = steps_for_a_client(spare);
         report.say("before " + std::to_string(steps_before));

@@ -8,18 +8,18 @@
 #include "support/server_fixture.hpp"
 #include <fairlead/server.hpp>
 
-#include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <iterator>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <sys/prctl.h>
+#include <thread>
 #include <vector>
 
 using fairlead::errc;

@@ -116,6 +116,19 @@ std::uint64_t because(const fairlead::server_stats& stats, close_reason reason)
     return stats.closed_by_reason[static_cast<std::size_t>(reason)];
 }
 
+/// Every reason and how often it was given.
+std::string reasons_of(const fairlead::server_stats& stats)
+{
+    std::string text;
+    for (std::size_t index = 0; index < fairlead::close_reason_count; ++index) {
+        if (stats.closed_by_reason[index] != 0) {
+            text += std::string(to_string(static_cast<close_reason>(index))) + ": " +
+                    std::to_string(stats.closed_by_reason[index]) + "\n";
+        }
+    }
+    return text;
+}
+
 /// The books: counters among themselves, and against the events.
 void check_books(const fairlead::server_stats& stats, const test::event_log& log)
 {
@@ -212,6 +225,7 @@ TEST_CASE(
         const auto stats = server.server.stats();
         REQUIRE(server.log.wait_for(
             connection_event_kind::closed, static_cast<std::size_t>(stats.accepted)));
+        INFO(reasons_of(stats));
         check_books(stats, server.log);
         CHECK(stats.accepted == total + 1);
         CHECK(because(stats, close_reason::idle_timeout) >= silent.size());
@@ -298,6 +312,7 @@ TEST_CASE(
         const auto stats = server.server.stats();
         REQUIRE(server.log.wait_for(
             connection_event_kind::closed, static_cast<std::size_t>(stats.accepted)));
+        INFO(reasons_of(stats));
         check_books(stats, server.log);
         CHECK(stats.accepted == 12 * rounds + 1);
         CHECK(stats.tls_handshakes == stats.opened);

@@ -60,149 +60,6 @@ public:
         stop_now(close_reason::server_closed, errc::server_closed);
     }
 
-    // -- operations, which connection_io.hpp starts
-
-    /// What an operation ends with that must not start; empty: it may.
-    std::error_code refuses_read() const noexcept
-    {
-        return stream.has_input_at_hand() && !is_stopped() ? std::error_code()
-                                                           : ending_.refuses_read();
-    }
-
-    std::error_code refuses_write() const noexcept
-    {
-        return !is_stopped() && send_finished_ ? std::error_code(asio::error::broken_pipe)
-                                               : ending_.refuses_write();
-    }
-
-    /// There is nothing to wait for: an end, an error, or a drain that has begun and found no
-    /// input.
-    bool refuses_wait() noexcept
-    {
-        return static_cast<bool>(refuses_read()) || (server.draining && !owes_reply());
-    }
-
-    void read_begins() noexcept
-    {
-        reading_ = true;
-    }
-
-    /// Returns the error as the handler shall see it.
-    std::error_code read_ends(const std::error_code& error, std::size_t& bytes)
-    {
-        reading_ = false;
-        if (!is_open()) { // its end has been told and counted: what came with it came too late
-            return too_late(bytes);
-        }
-        if (bytes != 0) {
-            bytes_read += bytes;
-            server.counters.bytes_read.add(bytes);
-            touch();
-            emit_io(connection_event_kind::read);
-        }
-        return explain(error);
-    }
-
-    bool may_read_at_hand() const noexcept
-    {
-        return !is_stopped() && stream.has_input_at_hand();
-    }
-
-    /// Reads without waiting; the end is 0 bytes. Only when `may_read_at_hand`.
-    template <typename Buffers>
-    std::size_t read_at_hand(const Buffers& buffers, std::error_code& error)
-    {
-        auto result = stream.read_at_hand(buffers);
-        error = read_ends(result.error, result.bytes);
-        if (error == asio::error::eof) {
-            error.clear();
-        }
-        return result.bytes;
-    }
-
-    void wait_begins() noexcept
-    {
-        waiting_ = true;
-    }
-
-    /// Returns the error as the handler shall see it; `eof` becomes an answer.
-    std::error_code wait_ends(const std::error_code& error, std::size_t bytes)
-    {
-        waiting_ = false;
-        stream.input_found(bytes);
-        if (!is_open()) {
-            return ending_.stop_code();
-        }
-        if (!error) {
-            touch();
-            return error;
-        }
-        if (error == asio::error::operation_aborted && woken_by_drain_) {
-            return ending_.stop_code();
-        }
-        const std::error_code explained = explain(error);
-        return explained == asio::error::eof ? std::error_code() : explained;
-    }
-
-    void write_begins()
-    {
-        writing_ = true;
-        if (server.config.write_timeout.count() > 0) {
-            deadlines_.write_begins(clock::now());
-            server.schedule_by(*this, deadlines_.first_look(server.config.write_timeout));
-        }
-    }
-
-    /// Returns the error as the handler shall see it.
-    std::error_code write_ends(const std::error_code& error, std::size_t& bytes)
-    {
-        writing_ = false;
-        if (!is_open()) {
-            return too_late(bytes);
-        }
-        if (bytes != 0) {
-            bytes_written += bytes;
-            server.counters.bytes_written.add(bytes);
-            touch();
-            emit_io(connection_event_kind::write);
-        }
-        write_cut_ = write_cut_ || error;
-        if (woken_by_drain_ && waiting_) {
-            stream.cancel(); // the wait that could not be ended beside the write
-        }
-        return explain(error);
-    }
-
-    /// Ends our direction as far as it goes at once; true when it is done. Under TLS that is
-    /// close_notify alone.
-    bool finish_sending()
-    {
-        if (send_finished_ || is_stopped()) {
-            return true;
-        }
-        if (stream.is_tls()) {
-            if (writing_ ||
-                stream.close_notify().waits_for == transport::attempt::condition::writable) {
-                return false;
-            }
-        } else {
-            stream.shutdown_send();
-        }
-        sending_finished();
-        return true;
-    }
-
-    /// The error as the handler shall see it.
-    std::error_code explain(const std::error_code& error)
-    {
-        const bool knew_end = ending_.peer_finished();
-        const std::error_code explained = ending_.explain(error);
-        if (!knew_end && ending_.peer_finished()) {
-            emit(connection_event_kind::close_read);
-        }
-        return explained;
-    }
-
     // -- the end
 
     void stop_in_order(close_reason reason, errc code)
@@ -217,9 +74,14 @@ public:
         if (!is_open() || phase_ == phase::closing) {
             return;
         }
-        const auto patience = server.config.linger;
+        const auto& config = server.config;
+        const auto patience =
+            stream.is_tls() ? std::max(config.linger, config.tls_close_timeout) : config.linger;
         if (patience.count() == 0) {
-            close_socket(false);
+            if (!writing_ && may_say_goodbye()) {
+                stream.close_notify(); // if it goes at once
+            }
+            close_socket();
             return;
         }
         stream.cancel();
@@ -228,15 +90,6 @@ public:
             emit(connection_event_kind::close_write);
         }
         server.schedule_by(*this, deadlines_.closing_ends = clock::now() + patience);
-    }
-
-    /// The handler closes the connection itself: nobody's error.
-    void close_by_handler()
-    {
-        if (!is_stopped()) {
-            ending_.conclude(false, {}, false);
-            stop_in_order_as_noted();
-        }
     }
 
     /// With `reset` the peer gets RST.
@@ -341,15 +194,6 @@ public:
         deadlines_.pre_open_ends = next == phase::pre_open ? ends : time_point::max();
         deadlines_.closing_ends = next == phase::closing ? ends : deadlines_.closing_ends;
         look_at_deadlines(deadlines_.last_activity);
-    }
-
-    void expires_after(milliseconds timeout)
-    {
-        deadlines_.expires_at =
-            timeout.count() > 0 ? later(clock::now(), timeout) : time_point::max();
-        if (phase_ == phase::open && !is_stopped()) {
-            server.schedule_by(*this, deadlines_.expires_at);
-        }
     }
 
     // -- questions
@@ -467,18 +311,7 @@ private:
         }
     }
 
-    std::error_code too_late(std::size_t& bytes) const noexcept
-    {
-        bytes = 0;
-        return ending_.stop_code();
-    }
-
-    /// In a drain: input that had arrived before it began is still to be served.
-    bool owes_reply() noexcept
-    {
-        return bytes_read < drain_limit_ && stream.input_size() != 0;
-    }
-
+protected:
     deadlines deadlines_;
     time_point handshake_stall_ = time_point::max();
     std::uint64_t drain_limit_ = 0; // bytes_read up to here answers what came before the drain

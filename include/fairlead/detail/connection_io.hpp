@@ -4,7 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_CONNECTION_IO_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_IO_HPP
 
-#include <fairlead/detail/connection_core.hpp>
+#include <fairlead/detail/connection_operations.hpp>
 
 #include <asio/buffer.hpp>
 
@@ -46,7 +46,7 @@ struct end_read
 {
     template <typename Handler>
     static void run(
-        connection_core& connection, Handler&& handler, const std::error_code& error,
+        connection_operations& connection, Handler&& handler, const std::error_code& error,
         std::size_t bytes)
     {
         const std::error_code told = connection.read_ends(error, bytes);
@@ -58,7 +58,7 @@ struct end_write
 {
     template <typename Handler>
     static void run(
-        connection_core& connection, Handler&& handler, const std::error_code& error,
+        connection_operations& connection, Handler&& handler, const std::error_code& error,
         std::size_t bytes)
     {
         const std::error_code told = connection.write_ends(error, bytes);
@@ -70,7 +70,7 @@ struct end_wait
 {
     template <typename Handler>
     static void run(
-        connection_core& connection, Handler&& handler, const std::error_code& error,
+        connection_operations& connection, Handler&& handler, const std::error_code& error,
         std::size_t bytes)
     {
         const std::error_code told = connection.wait_ends(error, bytes);
@@ -82,7 +82,7 @@ struct end_wait
 template <typename End, typename Handler>
 struct io_completion : handler_wrapper
 {
-    io_completion(connection_core& of, Handler completed)
+    io_completion(connection_operations& of, Handler completed)
         : connection(&of), handler(std::move(completed))
     {}
 
@@ -91,7 +91,7 @@ struct io_completion : handler_wrapper
         End::run(*connection, std::move(handler), error, bytes);
     }
 
-    connection_core* connection;
+    connection_operations* connection;
     Handler handler;
 };
 
@@ -112,7 +112,7 @@ struct io_completion_at_home : io_completion<End, Handler>
 
 /// Calls `start(completion)` with the one that fits.
 template <typename End, typename Handler, typename Start>
-void start_io(connection_core& connection, Handler&& handler, Start start)
+void start_io(connection_operations& connection, Handler&& handler, Start start)
 {
     using plain_handler = std::decay_t<Handler>;
     const auto own = connection.get_executor();
@@ -127,7 +127,7 @@ void start_io(connection_core& connection, Handler&& handler, Start start)
 template <typename Complete>
 struct initiate_read_some
 {
-    connection_core* connection;
+    connection_operations* connection;
 
     template <typename Handler, typename Buffers>
     void operator()(Handler&& handler, const Buffers& buffers) const
@@ -149,7 +149,7 @@ struct initiate_read_some
 
 struct initiate_write_some
 {
-    connection_core* connection;
+    connection_operations* connection;
 
     template <typename Handler, typename Buffers>
     void operator()(Handler&& handler, const Buffers& buffers) const
@@ -171,7 +171,7 @@ struct initiate_write_some
 template <typename Handler>
 struct write_all_loop : handler_wrapper
 {
-    write_all_loop(connection_core* of, asio::const_buffer all, Handler completed)
+    write_all_loop(connection_operations* of, asio::const_buffer all, Handler completed)
         : connection(of), rest(all), size(all.size()), handler(std::move(completed))
     {}
 
@@ -187,7 +187,7 @@ struct write_all_loop : handler_wrapper
         }
     }
 
-    connection_core* connection;
+    connection_operations* connection;
     asio::const_buffer rest;
     std::size_t size;
     Handler handler;
@@ -196,7 +196,7 @@ struct write_all_loop : handler_wrapper
 /// What `asio::async_write` does, for one buffer; half its size while it is pending.
 struct initiate_write_all
 {
-    connection_core* connection;
+    connection_operations* connection;
 
     template <typename Handler>
     void operator()(Handler&& handler, asio::const_buffer buffer) const
@@ -212,7 +212,7 @@ struct initiate_write_all
 /// Completes with whether there is input.
 struct initiate_wait_input
 {
-    connection_core* connection;
+    connection_operations* connection;
 
     template <typename Handler>
     void operator()(Handler&& handler) const
@@ -234,7 +234,7 @@ struct initiate_wait_input
 /// The next attempt to finish sending, once the socket takes more.
 struct initiate_finish_sending
 {
-    connection_core* connection;
+    connection_operations* connection;
 
     template <typename Handler>
     void operator()(Handler&& handler) const

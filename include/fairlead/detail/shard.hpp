@@ -67,8 +67,8 @@ public:
         }
     }
 
-    /// Connections keep their server alive, those included whose handlers outlive it: one count, and
-    /// one reference for all of them.
+    /// Connections keep their server alive, those included whose handlers outlive it: one count,
+    /// and one reference for all of them.
     void connection_made()
     {
         if (connections_made_++ == 0) {

@@ -1,0 +1,196 @@
+// fairlead: a connection as its handler's operations see it: whether one may start, and the
+// accounts when it ends. connection_io.hpp starts them; how a connection ends as a whole is in
+// connection_core.hpp.
+
+#ifndef FAIRLEAD_DETAIL_CONNECTION_OPERATIONS_HPP
+#define FAIRLEAD_DETAIL_CONNECTION_OPERATIONS_HPP
+
+#include <fairlead/detail/connection_core.hpp>
+
+#include <asio/error.hpp>
+
+#include <cstddef>
+#include <system_error>
+
+namespace fairlead::detail
+{
+class connection_operations : public connection_core
+{
+public:
+    using connection_core::connection_core;
+
+    /// What an operation ends with that must not start; empty: it may.
+    std::error_code refuses_read() const noexcept
+    {
+        return stream.has_input_at_hand() && !is_stopped() ? std::error_code()
+                                                           : ending_.refuses_read();
+    }
+
+    std::error_code refuses_write() const noexcept
+    {
+        return !is_stopped() && send_finished_ ? std::error_code(asio::error::broken_pipe)
+                                               : ending_.refuses_write();
+    }
+
+    /// There is nothing to wait for: an end, an error, or a drain that has begun and found no
+    /// input.
+    bool refuses_wait() noexcept
+    {
+        return static_cast<bool>(refuses_read()) || (server.draining && !owes_reply());
+    }
+
+    void read_begins() noexcept
+    {
+        reading_ = true;
+    }
+
+    /// Returns the error as the handler shall see it.
+    std::error_code read_ends(const std::error_code& error, std::size_t& bytes)
+    {
+        reading_ = false;
+        if (!is_open()) { // its end has been told and counted: what came with it came too late
+            return too_late(bytes);
+        }
+        if (bytes != 0) {
+            bytes_read += bytes;
+            server.counters.bytes_read.add(bytes);
+            touch();
+            emit_io(connection_event_kind::read);
+        }
+        return explain(error);
+    }
+
+    bool may_read_at_hand() const noexcept
+    {
+        return !is_stopped() && stream.has_input_at_hand();
+    }
+
+    /// Reads without waiting; the end is 0 bytes. Only when `may_read_at_hand`.
+    template <typename Buffers>
+    std::size_t read_at_hand(const Buffers& buffers, std::error_code& error)
+    {
+        auto result = stream.read_at_hand(buffers);
+        error = read_ends(result.error, result.bytes);
+        if (error == asio::error::eof) {
+            error.clear();
+        }
+        return result.bytes;
+    }
+
+    void wait_begins() noexcept
+    {
+        waiting_ = true;
+    }
+
+    /// Returns the error as the handler shall see it; `eof` becomes an answer.
+    std::error_code wait_ends(const std::error_code& error, std::size_t bytes)
+    {
+        waiting_ = false;
+        stream.input_found(bytes);
+        if (!is_open()) {
+            return ending_.stop_code();
+        }
+        if (!error) {
+            touch();
+            return error;
+        }
+        if (error == asio::error::operation_aborted && woken_by_drain_) {
+            return ending_.stop_code();
+        }
+        const std::error_code explained = explain(error);
+        return explained == asio::error::eof ? std::error_code() : explained;
+    }
+
+    void write_begins()
+    {
+        writing_ = true;
+        if (server.config.write_timeout.count() > 0) {
+            deadlines_.write_begins(clock::now());
+            server.schedule_by(*this, deadlines_.first_look(server.config.write_timeout));
+        }
+    }
+
+    /// Returns the error as the handler shall see it.
+    std::error_code write_ends(const std::error_code& error, std::size_t& bytes)
+    {
+        writing_ = false;
+        if (!is_open()) {
+            return too_late(bytes);
+        }
+        if (bytes != 0) {
+            bytes_written += bytes;
+            server.counters.bytes_written.add(bytes);
+            touch();
+            emit_io(connection_event_kind::write);
+        }
+        write_cut_ = write_cut_ || error;
+        if (woken_by_drain_ && waiting_) {
+            stream.cancel(); // the wait that could not be ended beside the write
+        }
+        return explain(error);
+    }
+
+    /// Ends our direction as far as it goes at once; true when it is done. Under TLS that is
+    /// close_notify alone.
+    bool finish_sending()
+    {
+        if (send_finished_ || is_stopped()) {
+            return true;
+        }
+        if (stream.is_tls()) {
+            if (writing_ ||
+                stream.close_notify().waits_for == transport::attempt::condition::writable) {
+                return false;
+            }
+        } else {
+            stream.shutdown_send();
+        }
+        sending_finished();
+        return true;
+    }
+
+    /// The error as the handler shall see it.
+    std::error_code explain(const std::error_code& error)
+    {
+        const bool knew_end = ending_.peer_finished();
+        const std::error_code explained = ending_.explain(error);
+        if (!knew_end && ending_.peer_finished()) {
+            emit(connection_event_kind::close_read);
+        }
+        return explained;
+    }
+
+    /// The handler closes the connection itself: nobody's error.
+    void close_by_handler()
+    {
+        if (!is_stopped()) {
+            ending_.conclude(false, {}, false);
+            stop_in_order_as_noted();
+        }
+    }
+
+    void expires_after(milliseconds timeout)
+    {
+        deadlines_.expires_at =
+            timeout.count() > 0 ? later(clock::now(), timeout) : time_point::max();
+        if (phase_ == phase::open && !is_stopped()) {
+            server.schedule_by(*this, deadlines_.expires_at);
+        }
+    }
+
+private:
+    std::error_code too_late(std::size_t& bytes) const noexcept
+    {
+        bytes = 0;
+        return ending_.stop_code();
+    }
+
+    /// In a drain: input that had arrived before it began is still to be served.
+    bool owes_reply() noexcept
+    {
+        return bytes_read < drain_limit_ && stream.input_size() != 0;
+    }
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_CONNECTION_OPERATIONS_HPP
