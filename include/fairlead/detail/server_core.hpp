@@ -71,10 +71,12 @@ public:
     void request_drain(
         std::chrono::milliseconds timeout, std::unique_ptr<drain_account::waiter> caller)
     {
-        const auto deadline = later(clock::now(), std::max(timeout, std::chrono::milliseconds(0)));
-        request([deadline, caller = std::move(caller)](server_core& self, bool is_current) mutable {
+        const auto asked_at = clock::now();
+        const auto deadline = later(asked_at, std::max(timeout, std::chrono::milliseconds(0)));
+        request([asked_at, deadline,
+                 caller = std::move(caller)](server_core& self, bool is_current) mutable {
             if (is_current) {
-                self.drain_until(deadline, std::move(caller));
+                self.drain_until(asked_at, deadline, std::move(caller));
             } else {
                 caller->complete({});
             }
@@ -296,13 +298,14 @@ private:
 
     // -- the end
 
-    void drain_until(time_point deadline, std::unique_ptr<drain_account::waiter> caller)
+    void drain_until(
+        time_point asked_at, time_point deadline, std::unique_ptr<drain_account::waiter> caller)
     {
         if (state_.load() == server_state::running) {
             acceptor_.close();
             draining = true;
             state_ = server_state::draining;
-            drain_.begin(clock::now());
+            drain_.begin(asked_at);
             acceptor_.emit(server_event_kind::draining, {}, "no longer accepting");
             sweep([this](connection_core& each) { send_home(each); });
         } else if (state_.load() != server_state::draining) {

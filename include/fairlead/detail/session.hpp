@@ -187,16 +187,18 @@ inline asio::awaitable<void> linger(connection_core& connection, std::chrono::mi
 inline asio::awaitable<void> close_in_order(connection_core& connection)
 {
     auto& stream = connection.stream;
-    const auto& config = connection.server.config;
+    // Idle, and with everything it ever sent acknowledged.
+    const bool owes_nothing =
+        connection.was_idle_at_drain() && native::unacknowledged_bytes(stream.native_handle()) == 0;
     if (stream.is_tls() && connection.may_say_goodbye()) {
         co_await say_goodbye(connection);
     }
     if (connection.is_open()) {
         stream.shutdown_send();
         connection.sending_finished();
-        const auto patience = connection.was_idle_at_drain()
-                                  ? std::min(config.linger, longest_linger_of_idle)
-                                  : config.linger;
+        const auto& config = connection.server.config;
+        const auto patience =
+            owes_nothing ? std::min(config.linger, longest_linger_of_idle) : config.linger;
         if (patience.count() > 0) {
             co_await linger(connection, patience);
         }
