@@ -14,6 +14,7 @@
 #include <functional>
 #include <string>
 #include <system_error>
+#include <utility>
 
 namespace fairlead
 {
@@ -63,24 +64,47 @@ public:
 
     void emit(const connection_event& event) noexcept
     {
-        guarded(callbacks.on_connection, connection_reported_, "on_connection", event);
+        guarded(
+            callbacks.on_connection, connection_reported_, "the hook on_connection threw", event);
     }
 
     void emit(const server_event& event) noexcept
     {
-        guarded(callbacks.on_server, server_reported_, "on_server", event);
+        guarded(callbacks.on_server, server_reported_, "the hook on_server threw", event);
     }
 
     void emit(const error_event& event) noexcept
     {
         errors_.fetch_add(1, std::memory_order_relaxed);
         bool reported = true; // nobody is left to be told that on_error itself throws
-        guarded(callbacks.on_error, reported, "on_error", event);
+        guarded(callbacks.on_error, reported, "the hook on_error threw", event);
+    }
+
+    /// Tells `on_error` of an exception; `context` says where it was caught. Returns its code.
+    std::error_code report(
+        const std::exception_ptr& exception, errc fallback, const char* context,
+        std::uint64_t connection_id = 0, const asio::ip::tcp::endpoint& remote = {}) noexcept
+    {
+        error_event event{
+            .code = make_error_code(fallback),
+            .what = context,
+            .connection_id = connection_id,
+            .remote = remote};
+        try {
+            const auto [code, what] = describe(exception, fallback);
+            const std::string text = std::string(context) + ": " + what;
+            event.code = code;
+            event.what = text;
+            emit(event);
+        } catch (...) { // no memory for the words
+            emit(event);
+        }
+        return event.code;
     }
 
     void tune(asio::ip::tcp::socket& socket) noexcept
     {
-        guarded(callbacks.on_socket, socket_reported_, "on_socket", socket);
+        guarded(callbacks.on_socket, socket_reported_, "the hook on_socket threw", socket);
     }
 
     std::uint64_t errors() const noexcept
@@ -113,12 +137,7 @@ private:
         if (std::exchange(reported, true)) {
             return;
         }
-        try {
-            const auto [code, what] = describe(exception, errc::hook_failed);
-            const std::string text = std::string("the hook ") + name + " threw: " + what;
-            emit(error_event{.code = code, .what = text});
-        } catch (...) { // no memory for the words: the counter has to do
-        }
+        report(exception, errc::hook_failed, name);
     }
 
     std::atomic<std::uint64_t> errors_ = 0;

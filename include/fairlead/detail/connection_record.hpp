@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <string>
 #include <system_error>
 #include <utility>
 
@@ -82,21 +81,8 @@ public:
 
     std::error_code report(const std::exception_ptr& failure) noexcept
     {
-        error_event event{
-            .code = make_error_code(errc::handler_failed),
-            .what = "an exception left the handler",
-            .connection_id = id(),
-            .remote = remote};
-        try {
-            const auto [code, what] = describe(failure, errc::handler_failed);
-            const std::string text = std::string(event.what) + ": " + what;
-            event.code = code;
-            event.what = text;
-            server.hooks.emit(event);
-        } catch (...) { // no memory for the words
-            server.hooks.emit(event);
-        }
-        return event.code;
+        return server.hooks.report(
+            failure, errc::handler_failed, "an exception left the handler", id(), remote);
     }
 
     shard& server;

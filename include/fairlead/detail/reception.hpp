@@ -53,8 +53,9 @@ public:
             if (!counted) {
                 limit_->release();
             }
-            const auto [code, what] = describe(std::current_exception(), errc::out_of_memory);
-            hooks.emit(error_event{.code = code, .what = what, .remote = remote});
+            hooks.report(
+                std::current_exception(), errc::out_of_memory, "a client could not be served", 0,
+                remote);
         }
     }
 
