@@ -189,25 +189,34 @@ TEST_CASE("a TLS client that never closes is left after the linger time", "[clos
     CHECK(rest.below.end == test::stream_end::finished);
 }
 
-TEST_CASE(
-    "the alert reaches a client that does not speak TLS and does not stop talking", "[close][tls]")
+TEST_CASE("the alert reaches a client that does not stop talking", "[close][tls]")
 {
+    // OpenSSL sends no alert to what does not look like TLS at all; that client sees a FIN.
+    const bool looks_like_tls = GENERATE(true, false);
+    INFO("looks like TLS " << looks_like_tls);
+    const std::string beginning =
+        looks_like_tls
+            ? std::string("\x16\x03\x01\x00\x10\x01\x00\x00\x0c", 9) + std::string(12, '?')
+            : "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     test::running_server running(&test::echo, config());
     running.start();
     for (int round = 0; round < 10; ++round) {
         test::client client(running.port());
-        client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.send(beginning);
         bool taken = true;
         for (int block = 0; block < 64 && taken; ++block) {
             taken = client.try_send(std::string(4096, 'x'));
         }
         CHECK(taken);
         const auto rest = client.receive_rest();
-        REQUIRE(rest.bytes.size() == 7); // one record: alert, length 2, fatal
-        CHECK(rest.bytes[0] == 21);
-        CHECK(rest.bytes[4] == 2);
-        CHECK(rest.bytes[5] == 2);
         CHECK(rest.end == test::stream_end::finished);
+        if (looks_like_tls) {
+            REQUIRE(rest.bytes.size() == 7);
+            CHECK(rest.bytes[0] == SSL3_RT_ALERT);
+            CHECK(rest.bytes[5] == SSL3_AL_FATAL);
+        } else {
+            CHECK(rest.bytes.empty());
+        }
     }
     REQUIRE(running.log.wait_for(connection_event_kind::closed, 10));
     for (const auto& end : running.log.closed()) {
