@@ -26,7 +26,7 @@ enum class limit_policy
     /// Accept it and close it at once with a reset: cheap, and the client knows immediately.
     reject,
     /// Close the connection that has been silent longest and serve the new one; with none idle,
-    /// reject.
+    /// reject. It is looked for in the shard that accepts, among 256 connections at a time.
     evict_idle,
 };
 

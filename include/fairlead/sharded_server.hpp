@@ -364,6 +364,7 @@ private:
         {
             const std::lock_guard lock(mutex_);
             threads_alive_ = shards_.size();
+            drained_.reset();
         }
         std::size_t started = 0;
         try {
@@ -396,7 +397,7 @@ private:
         changed_.notify_all();
     }
 
-    /// Lets what was asked of a server that had stopped just then run into the void.
+    /// What was asked of a server that had stopped just then is void.
     void forget_requests()
     {
         for (const auto& each : shards_) {
@@ -405,12 +406,21 @@ private:
         }
     }
 
+    /// Asks every shard to drain. The report of all of them belongs to the run, not to a caller:
+    /// who joins late hears of the shards that are done already.
     std::shared_ptr<drain_report> begin_drain(std::chrono::milliseconds deadline)
     {
-        auto sum = std::make_shared<drain_report>();
+        std::unique_lock lock(mutex_);
+        const bool is_first = drained_ == nullptr;
+        const auto sum = is_first ? std::make_shared<drain_report>() : drained_;
+        drained_ = sum;
+        lock.unlock();
         for (const auto& each : shards_) {
-            auto collect = [this, sum](const drain_report& report) {
-                const std::lock_guard lock(mutex_);
+            const auto collect = [this, sum, is_first](const drain_report& report) {
+                const std::lock_guard guard(mutex_);
+                if (!is_first) {
+                    return; // counted by the first caller's
+                }
                 sum->drained += report.drained;
                 sum->closed_idle += report.closed_idle;
                 sum->stragglers.insert(
@@ -419,7 +429,7 @@ private:
             };
             each->core().request_drain(
                 deadline, detail::wait_queue<drain_report>::make_waiter(
-                              each->context.get_executor(), std::move(collect)));
+                              each->context.get_executor(), collect));
         }
         return sum;
     }
@@ -433,6 +443,7 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::size_t threads_alive_ = 0;
+    std::shared_ptr<drain_report> drained_; // of this run, once a drain was asked for
 };
 } // namespace fairlead
 

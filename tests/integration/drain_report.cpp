@@ -285,10 +285,7 @@ TEST_CASE("a drain is started and awaited from other contexts on other threads",
     }
     REQUIRE(running.log.wait_for(server_event_kind::draining));
     for (auto& context : contexts) { // each has called shutdown() ...
-        std::packaged_task<void()> task([] {});
-        auto done = task.get_future();
-        asio::post(*context, std::move(task));
-        done.wait();
+        asio::post(*context, asio::use_future).wait();
     }
     running.on_shard([] {}); // ... and has joined
     for (auto& client : clients) {

@@ -166,7 +166,13 @@ TEST_CASE("SIGINT and SIGTERM drain, and serve returns the report", "[serve][sig
     second.close();
     child.expect("draining");
     child.expect("stopped");
-    CHECK(child.expect("report ").find("drained=0 closed_idle=2 stragglers=0") == 0);
+    const auto report = child.expect("report ");
+    INFO(report);
+    // One whose handler had not come back to waiting when the drain began counts as drained.
+    CHECK(
+        (report.find("drained=0 closed_idle=2 stragglers=0") == 0 ||
+         report.find("drained=1 closed_idle=1 stragglers=0") == 0 ||
+         report.find("drained=2 closed_idle=0 stragglers=0") == 0));
     CHECK(child.wait() == 0);
     CHECK(child.heard().find("error") == std::string::npos);
 }
@@ -190,7 +196,9 @@ TEST_CASE("a second signal closes everything at once", "[serve][signals]")
     client.send("still served");
     CHECK(client.receive(12) == "still served");
     child.signal(GENERATE(SIGINT, SIGTERM)); // the same or the other
-    CHECK(child.expect("report ").find("drained=0 closed_idle=0 stragglers=1") == 0);
+    const auto report = child.expect("report ");
+    INFO(report);
+    CHECK(report.find("drained=0 closed_idle=0 stragglers=1") == 0);
     CHECK(child.heard().find("closed server_closed") != std::string::npos);
     CHECK(child.wait() == 0);
     CHECK(client.receive_rest().end != test::stream_end::timed_out);

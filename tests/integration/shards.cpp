@@ -79,6 +79,16 @@ test::client ordered(std::uint16_t port, const std::string& order)
     return client;
 }
 
+/// Waits until every handler that has sent something has also come to what it does next: each question passes through
+/// every shard's queue.
+template <typename Server>
+void let_handlers_go_on(const Server& server)
+{
+    for (int round = 0; round < 5; ++round) {
+        server.connections();
+    }
+}
+
 /// A listening socket that shares its port with whoever else asks for it.
 class sharing_listener
 {
@@ -269,6 +279,7 @@ TEST_CASE("one drain report speaks for all shards", "[shards][drain]")
         working.push_back(ordered(port, "d"));
         stuck.push_back(ordered(port, "r"));
     }
+    let_handlers_go_on(server);
     auto draining = std::async(std::launch::async, [&] { return server.shutdown(500ms); });
     for (auto& client : idle) {
         CHECK(client.receive_rest().end == test::stream_end::finished);

@@ -233,6 +233,9 @@ TEST_CASE(
     test::client stuck(server.local_endpoint().port()); // and on the other
     stuck.send("s");
     REQUIRE(stuck.receive(1) == "+");
+    for (int round = 0; round < 5; ++round) { // through every queue: both handlers wait by now
+        server.connections();
+    }
     auto first = std::async(std::launch::async, [&] { return server.shutdown(1h); });
     CHECK(idle.receive_rest().end == test::stream_end::finished);
     idle.close();

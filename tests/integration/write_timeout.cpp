@@ -208,7 +208,9 @@ TEST_CASE("a write timeout of zero waits for ever", "[write]")
 TEST_CASE("expires_after and the lifetime end a write as well", "[write][expires_after][lifetime]")
 {
     const bool by_handler = GENERATE(true, false);
-    auto settings = config(false, 16 * 1024);
+    const bool tls = GENERATE(false, true);
+    INFO("by the handler " << by_handler << (tls ? ", TLS" : ", plain TCP"));
+    auto settings = config(tls, 16 * 1024);
     settings.max_lifetime = by_handler ? 0ms : 300ms;
     settings.linger = 300ms;
     const std::string message = pattern(8 << 20);
@@ -230,7 +232,7 @@ TEST_CASE("expires_after and the lifetime end a write as well", "[write][expires
     test::running_server running(limited_writer{&errors, &message, by_handler}, settings);
     running.start();
     const auto begin = clock_type::now();
-    reader client(running.port(), false);
+    reader client(running.port(), tls); // which reads nothing, and does not close
     const errc expected = by_handler ? errc::deadline_exceeded : errc::max_lifetime;
     CHECK(errors.wait() == expected);
     CHECK(clock_type::now() - begin >= 270ms);
