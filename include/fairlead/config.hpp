@@ -212,6 +212,27 @@ struct server_config
     std::optional<tls_config> tls = {};
 };
 
+/// How clients get to the shards.
+enum class client_distribution
+{
+    /// By the kernel where it can, else round robin.
+    automatic,
+    /// Each shard listens on the same port (`SO_REUSEPORT`), and the kernel spreads clients by a
+    /// hash of their address: no hand-over, and with few clients uneven. Linux.
+    kernel,
+    /// The first shard accepts for all and hands clients out in turn: even, and one more hop per
+    /// connection.
+    round_robin,
+};
+
+/// How many shards, and how clients get to them.
+struct shard_config
+{
+    /// 0: one per core.
+    std::size_t threads = 0;
+    client_distribution distribution = client_distribution::automatic;
+};
+
 /// One rule that a configuration breaks.
 struct config_problem
 {

@@ -107,6 +107,12 @@ public:
         guarded(callbacks.on_socket, socket_reported_, "the hook on_socket threw", socket);
     }
 
+    /// The server is gone, and with it perhaps what the hooks refer to; its last handlers are not.
+    void mute() noexcept
+    {
+        is_muted_ = true;
+    }
+
     std::uint64_t errors() const noexcept
     {
         return errors_.load(std::memory_order_relaxed);
@@ -121,7 +127,7 @@ private:
     template <typename Hook, typename Argument>
     void guarded(const Hook& hook, bool& reported, const char* name, Argument& argument) noexcept
     {
-        if (!hook) {
+        if (!hook || is_muted_) {
             return;
         }
         try {
@@ -142,6 +148,7 @@ private:
 
     std::atomic<std::uint64_t> errors_ = 0;
     std::atomic<std::uint64_t> failures_ = 0;
+    bool is_muted_ = false;
     bool connection_reported_ = false;
     bool server_reported_ = false;
     bool socket_reported_ = false;

@@ -61,10 +61,12 @@ public:
     tcp_server& operator=(const tcp_server&) = delete;
 
     /// Closes whatever is open, as `close()` does, before it returns. On the context's thread, or
-    /// while nothing runs the context.
+    /// while nothing runs the context, and never from a hook or a handler. No hook is called
+    /// afterwards.
     ~tcp_server()
     {
         core_->close_everything();
+        core_->hooks.mute();
     }
 
     /// Hooks: to be set before `open()`; afterwards, until the server has stopped, setting one
@@ -107,8 +109,8 @@ public:
     }
 
     /// `start()` for coroutines: completes when the server has stopped, whoever stopped it. A
-    /// `close()` that is called after this function, and before the coroutine has begun, stops it as
-    /// well. Throws as `open()`.
+    /// `close()` that is called after this function, and before the coroutine has begun, stops it
+    /// as well. Throws as `open()`.
     asio::awaitable<void> listen()
     {
         return detail::listen(core_);

@@ -29,27 +29,6 @@
 
 namespace fairlead
 {
-/// How clients get to the shards.
-enum class client_distribution
-{
-    /// By the kernel where it can, else round robin.
-    automatic,
-    /// Each shard listens on the same port (`SO_REUSEPORT`), and the kernel spreads clients by a
-    /// hash of their address: no hand-over, and with few clients uneven. Linux.
-    kernel,
-    /// The first shard accepts for all and hands clients out in turn: even, and one more hop per
-    /// connection.
-    round_robin,
-};
-
-/// How many shards, and how clients get to them.
-struct shard_config
-{
-    /// 0: one per core.
-    std::size_t threads = 0;
-    client_distribution distribution = client_distribution::automatic;
-};
-
 /// The verbs of `tcp_server`, for several shards at once, blocking where that one is awaited.
 ///
 /// Handler: copied once per shard, so its members are that shard's own. Hooks: called on every
@@ -97,21 +76,25 @@ public:
     /// Hooks: to be set before `open()`; later, `errc::already_running`.
     void on_error(const std::function<void(const error_event&)>& hook)
     {
+        const auto lock = settled();
         for_each_server([&](auto& server) { server.on_error(hook); });
     }
 
     void on_connection(const std::function<void(const connection_event&)>& hook)
     {
+        const auto lock = settled();
         for_each_server([&](auto& server) { server.on_connection(hook); });
     }
 
     void on_server(const std::function<void(const server_event&)>& hook)
     {
+        const auto lock = settled();
         for_each_server([&](auto& server) { server.on_server(hook); });
     }
 
     void on_socket(const std::function<void(asio::ip::tcp::socket&)>& hook)
     {
+        const auto lock = settled();
         for_each_server([&](auto& server) { server.on_socket(hook); });
     }
 
@@ -120,18 +103,14 @@ public:
     /// `tcp_server::open`.
     void open()
     {
-        const std::lock_guard lock(control_);
+        const auto lock = settled();
         open_shards();
     }
 
     /// Opens, unless that was done, and starts the threads. Throws as `open()`; nothing runs then.
     void start()
     {
-        const std::lock_guard lock(control_);
-        if (live_threads() != 0) {
-            throw std::system_error(make_error_code(errc::already_running));
-        }
-        collect_threads();
+        const auto lock = settled();
         if (!shards_.front()->core().is_listening()) {
             forget_requests();
             open_shards();
@@ -148,8 +127,8 @@ public:
             return {};
         }
         const auto sum = begin_drain(deadline);
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return threads_alive_ == 0; });
+        join();
+        const std::lock_guard lock(mutex_);
         return *sum;
     }
 
@@ -174,10 +153,14 @@ public:
     void join()
     {
         std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return threads_alive_ == 0; });
+        const unsigned mine = run_;
+        changed_.wait(lock, [&] { return threads_alive_ == 0 || run_ != mine; });
         lock.unlock();
         const std::lock_guard control(control_);
-        collect_threads();
+        if (live_threads() == 0) { // not started again meanwhile
+            collect_threads();
+            forget_requests();
+        }
     }
 
     /// Closes one connection, of whichever shard. False: there is none of this id.
@@ -191,7 +174,7 @@ public:
     /// For the next `open()`. Throws as `tcp_server::set_address`.
     void set_address(const std::string& address)
     {
-        const std::lock_guard lock(control_);
+        const auto lock = settled();
         for_each_server([&](auto& server) { server.set_address(address); });
         config_.address = address;
     }
@@ -264,6 +247,7 @@ public:
     /// The bound address, the same for every shard.
     asio::ip::tcp::endpoint local_endpoint() const
     {
+        const std::lock_guard lock(control_);
         return shards_.front()->server.local_endpoint();
     }
 
@@ -319,6 +303,17 @@ private:
         return threads_alive_;
     }
 
+    /// The right to change things, for as long as the lock is held: nothing runs.
+    std::unique_lock<std::mutex> settled()
+    {
+        std::unique_lock lock(control_);
+        if (live_threads() != 0) {
+            throw std::system_error(make_error_code(errc::already_running));
+        }
+        collect_threads();
+        return lock;
+    }
+
     void collect_threads()
     {
         for (const auto& each : shards_) {
@@ -365,6 +360,7 @@ private:
             const std::lock_guard lock(mutex_);
             threads_alive_ = shards_.size();
             drained_.reset();
+            ++run_;
         }
         std::size_t started = 0;
         try {
@@ -439,10 +435,11 @@ private:
     std::vector<std::unique_ptr<shard>> shards_;
     bool spreads_by_kernel_ = true;
 
-    std::mutex control_; // one open, start or set at a time
+    mutable std::mutex control_; // one open, start or set at a time
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::size_t threads_alive_ = 0;
+    unsigned run_ = 0;                      // tells a run from the next
     std::shared_ptr<drain_report> drained_; // of this run, once a drain was asked for
 };
 } // namespace fairlead

@@ -9,6 +9,7 @@
 
 #include <csignal>
 #include <functional>
+#include <memory>
 #include <system_error>
 #include <utility>
 
@@ -58,6 +59,7 @@ public:
     /// Stops watching. On the context's thread, or while nothing runs the context.
     void cancel()
     {
+        *is_live_ = false; // one that is queued already is void
         std::error_code ignored;
         signals_.clear(
             ignored); // before the saved dispositions return, which Asio does not know of
@@ -89,8 +91,8 @@ private:
 
     void wait()
     {
-        signals_.async_wait([this](const std::error_code& error, int signal) {
-            if (error) {
+        signals_.async_wait([this, live = is_live_](const std::error_code& error, int signal) {
+            if (error || !*live) {
                 return;
             }
             const auto& action = signal == SIGHUP                 ? actions_.reload
@@ -98,12 +100,14 @@ private:
                                                                   : actions_.drain;
             wait(); // the action may cancel
             if (action) {
-                action();
+                const auto chosen = action; // and may even destroy the watch
+                chosen();
             }
         });
     }
 
     signal_actions actions_;
+    std::shared_ptr<bool> is_live_ = std::make_shared<bool>(true);
     bool stopping_ = false;
     saved_disposition interrupt_;
     saved_disposition terminate_;

@@ -163,7 +163,7 @@ std::vector<ending_case> ending_cases()
 
 TEST_CASE("each way in which a handler ends is told apart", "[handler]")
 {
-    const std::size_t index = GENERATE(range(0, 13));
+    const auto index = static_cast<std::size_t>(GENERATE(range(0, 13)));
     const auto cases = ending_cases();
     REQUIRE(cases.size() == 13);
     const ending_case& expected = cases[index];

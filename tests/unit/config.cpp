@@ -173,15 +173,15 @@ TEST_CASE("no duration is negative, and no duration overflows the clock", "[conf
         {"max_lifetime", &server_config::max_lifetime, "0 turns it off"},
         {"tls_close_timeout", &server_config::tls_close_timeout, "0 does not wait"},
         {"linger", &server_config::linger, "0 does not wait"},
-        {"drain_timeout", &server_config::drain_timeout, "0 does not wait"},
+        {"drain_timeout", &server_config::drain_timeout, "0 waits until all are done"},
     };
     const milliseconds century = std::chrono::years(100);
     const std::string too_long = std::to_string(century.count() + 1);
     const std::string longest = std::to_string(milliseconds::max().count());
     const std::string shortest = std::to_string(milliseconds::min().count());
     for (const auto& [name, member, zero] : members) {
-        const auto set = [member = member](milliseconds value) {
-            return [member, value](server_config& config) { config.*member = value; };
+        const auto set = [to = member](milliseconds value) {
+            return [to, value](server_config& config) { config.*to = value; };
         };
         const std::string negative = " ms: a duration must not be negative (" + zero + ")";
         const std::string exceeds = " ms: a duration must not exceed 100 years (" + zero + ")";

@@ -191,8 +191,10 @@ private:
     {
         std::error_code skipped;
         for (int count = 0; count < shard_.config.accepts_per_wakeup; ++count) {
-            bool has_place = limit_->try_acquire();
-            if (!has_place && shard_.config.at_limit == limit_policy::pause) {
+            // Only who pauses needs the place first; others take it for a client that is there.
+            const bool pauses = shard_.config.at_limit == limit_policy::pause;
+            bool has_place = pauses && limit_->try_acquire();
+            if (pauses && !has_place) {
                 return pause_at_limit();
             }
             asio::ip::tcp::endpoint remote;
@@ -210,6 +212,7 @@ private:
             }
             skipped.clear();
             accepting_again();
+            has_place = has_place || limit_->try_acquire();
             if (!has_place && shard_.config.at_limit == limit_policy::evict_idle) {
                 has_place = sink_.evict_idle() && limit_->try_acquire();
             }
@@ -217,6 +220,9 @@ private:
                 sink_.accepted(std::move(client), remote);
             } else {
                 sink_.rejected(std::move(client), remote);
+            }
+            if (!socket_.is_open()) { // the client's handler, or a hook, has closed the server
+                return;
             }
         }
         if (skipped) { // a kernel that refuses one after the other would make this spin

@@ -41,7 +41,7 @@ public:
         require_duration("max_lifetime", config.max_lifetime, off);
         require_duration("tls_close_timeout", config.tls_close_timeout, no_wait);
         require_duration("linger", config.linger, no_wait);
-        require_duration("drain_timeout", config.drain_timeout, no_wait);
+        require_duration("drain_timeout", config.drain_timeout, "0 waits until all are done");
 
         check_socket(config.socket);
         if (config.tls) {

@@ -243,7 +243,12 @@ struct initiate_finish_sending
             transport::attempt::condition::writable,
             wrapped_handler{
                 [to = *this](auto&& sender, const std::error_code& error) {
-                    if (error || to.connection->finish_sending()) {
+                    const bool was_cut =
+                        error == asio::error::operation_aborted &&
+                        !to.connection->is_stopped(); // by a drain, for a wait beside it
+                    if (was_cut) {
+                        to(std::move(sender));
+                    } else if (error || to.connection->finish_sending()) {
                         std::move(sender)(to.connection->explain(error));
                     } else {
                         to(std::move(sender));

@@ -28,8 +28,10 @@ public:
 
     std::error_code refuses_write() const noexcept
     {
-        return !is_stopped() && send_finished_ ? std::error_code(asio::error::broken_pipe)
-                                               : ending_.refuses_write();
+        // A TLS record that was cut short must not be continued by another write.
+        const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
+        return !is_stopped() && has_ended ? std::error_code(asio::error::broken_pipe)
+                                          : ending_.refuses_write();
     }
 
     /// There is nothing to wait for: an end, an error, or a drain that has begun and found no
@@ -138,8 +140,8 @@ public:
             return true;
         }
         if (stream.is_tls()) {
-            if (writing_ ||
-                stream.close_notify().waits_for == transport::attempt::condition::writable) {
+            if (!write_cut_ && (writing_ || stream.close_notify().waits_for ==
+                                                transport::attempt::condition::writable)) {
                 return false;
             }
         } else {

@@ -113,6 +113,10 @@ inline descriptor accept(
             ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
         }
 #endif
+#if defined(SO_NOSIGPIPE)
+        const int on = 1;
+        ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
         if (fd >= 0) {
             remote.resize(size);
             error.clear();
@@ -188,7 +192,7 @@ inline io_result send(int fd, const void* data, std::size_t size) noexcept
 #if defined(MSG_NOSIGNAL)
         const ssize_t n = ::send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 #else
-        const ssize_t n = ::send(fd, data, size, MSG_DONTWAIT); // SO_NOSIGPIPE: Asio has set it
+        const ssize_t n = ::send(fd, data, size, MSG_DONTWAIT); // SO_NOSIGPIPE was set at accept
 #endif
         if (n >= 0) {
             return {.bytes = static_cast<std::size_t>(n)};

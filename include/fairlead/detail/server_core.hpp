@@ -46,9 +46,9 @@ public:
     server_state state() const noexcept
     {
         const auto state = state_.load();
-        return state == server_state::running && stop_asked_.load() == runs_.load()
-                   ? server_state::draining
-                   : state;
+        const unsigned asked = stop_asked_.load();
+        const bool is_asked = asked == runs_.load() || asked == running_run_.load();
+        return state == server_state::running && is_asked ? server_state::draining : state;
     }
 
     server_stats stats() const noexcept
@@ -268,12 +268,22 @@ private:
         stop_asked_ = run;
         asio::post(
             get_executor(), [self = shared(), run, stop = std::forward<Request>(stop)]() mutable {
-                stop(*self, run == self->runs_.load());
+                stop(*self, self->concerns(run));
             });
+    }
+
+    /// A start that was announced and then refused does not void what was asked of the run that
+    /// goes on.
+    bool concerns(unsigned run) const noexcept
+    {
+        const auto state = state_.load();
+        const bool is_up = state == server_state::running || state == server_state::draining;
+        return run == runs_.load() || (is_up && run == running_run_.load());
     }
 
     void begin_running()
     {
+        running_run_ = runs_.load();
         draining = false;
         state_ = server_state::running;
     }
@@ -394,6 +404,7 @@ private:
     wait_queue<std::exception_ptr> stop_waiters_;
     std::atomic<unsigned> runs_ = 1;
     std::atomic<unsigned> stop_asked_ = 0;
+    std::atomic<unsigned> running_run_ = 0;
     unsigned run_stopped_ = 0;
     bool sweeping_ = false;
 };

@@ -172,7 +172,8 @@ public:
     attempt read_at_hand(const Buffers& buffers)
     {
         if (tls_) {
-            return tls_->read(first_buffer<asio::mutable_buffer>(buffers));
+            const auto space = first_buffer<asio::mutable_buffer>(buffers);
+            return space.size() == 0 ? attempt{} : tls_->read(space);
         }
         const auto taken = prefetch_.take(buffers, native_handle());
         return {.bytes = taken.bytes, .error = taken.error};
