@@ -44,19 +44,19 @@ struct program_result
     std::string errors;
 };
 
-/// Runs `command`, found by PATH, with `input` as its standard input. A program that takes longer than `longest` is
-/// killed. Only for moderate input and output: everything is held in memory.
+/// Runs `command`, found by PATH, with `input` as its standard input, which ends once the program has printed
+/// `awaited` bytes. A program that takes longer than `longest` is killed. Only for moderate input and output: everything is held in memory.
 class subprocess
 {
 public:
     static program_result run(
         const std::vector<std::string>& command, std::string_view input = {},
-        std::chrono::seconds longest = std::chrono::seconds(30))
+        std::size_t awaited = 0, std::chrono::seconds longest = std::chrono::seconds(30))
     {
         std::signal(SIGPIPE, SIG_IGN); // a program that does not read its input
         subprocess child(command);
         program_result result;
-        child.converse(input, std::chrono::steady_clock::now() + longest, result);
+        child.converse(input, awaited, std::chrono::steady_clock::now() + longest, result);
         result.exit_code = child.wait();
         return result;
     }
@@ -104,19 +104,20 @@ private:
     }
 
     void converse(
-        std::string_view input, std::chrono::steady_clock::time_point limit, program_result& result)
+        std::string_view input, std::size_t awaited, std::chrono::steady_clock::time_point limit,
+        program_result& result)
     {
         int& in = pipes_[0][1];
         int& out = pipes_[1][0];
         int& err = pipes_[2][0];
-        if (input.empty()) {
-            close(in);
-        }
         while (out >= 0 || err >= 0) {
+            if (input.empty() && result.output.size() >= awaited) {
+                close(in);
+            }
             const auto left = std::chrono::ceil<std::chrono::milliseconds>(
                 limit - std::chrono::steady_clock::now());
             pollfd waiting[] = {
-                {.fd = in, .events = POLLOUT, .revents = 0},
+                {.fd = input.empty() ? -1 : in, .events = POLLOUT, .revents = 0},
                 {.fd = out, .events = POLLIN, .revents = 0},
                 {.fd = err, .events = POLLIN, .revents = 0}};
             if (left.count() <= 0 || ::poll(waiting, 3, static_cast<int>(left.count())) <= 0) {
@@ -127,7 +128,8 @@ private:
             if (waiting[0].revents != 0) {
                 const ssize_t n = ::write(in, input.data(), input.size());
                 input.remove_prefix(n > 0 ? static_cast<std::size_t>(n) : 0);
-                if (input.empty() || (n < 0 && errno != EAGAIN)) {
+                if (n < 0 && errno != EAGAIN) {
+                    input = {};
                     close(in);
                 }
             }
