@@ -53,7 +53,7 @@ struct polite_handler
 };
 
 /// Waits in read_some, and so holds up a drain; answers in the same way.
-struct stubborn_handler
+struct obstinate_handler
 {
     error_list* errors;
 
@@ -141,7 +141,7 @@ TEST_CASE(
     "draining() turns true, and a connection in read_some may go on until it returns", "[drain]")
 {
     test::error_list errors;
-    test::running_server running(stubborn_handler{&errors});
+    test::running_server running(obstinate_handler{&errors});
     running.start();
     test::client client = greeted(running);
     auto drain = running.shutdown(1h);
@@ -166,7 +166,7 @@ TEST_CASE(
 TEST_CASE("a straggler is named at the deadline, and not before", "[drain]")
 {
     test::error_list errors;
-    test::running_server running(stubborn_handler{&errors});
+    test::running_server running(obstinate_handler{&errors});
     running.start();
     test::client leaving = greeted(running);
     test::client staying = greeted(running);
@@ -207,7 +207,7 @@ TEST_CASE(
     "the deadline counts from the call, also when the server's thread is busy then", "[drain]")
 {
     test::error_list errors;
-    test::running_server running(stubborn_handler{&errors});
+    test::running_server running(obstinate_handler{&errors});
     running.start();
     test::client client = greeted(running);
     asio::io_context caller{1};
@@ -234,7 +234,7 @@ TEST_CASE("a second shutdown joins the first and can only shorten it", "[drain]"
         std::pair<milliseconds, milliseconds>(300ms, milliseconds::max()));
     INFO("first " << first.count() << " second " << second.count());
     test::error_list errors;
-    test::running_server running(stubborn_handler{&errors});
+    test::running_server running(obstinate_handler{&errors});
     running.start();
     test::client client = greeted(running);
     const auto begin = clock_type::now();
@@ -254,7 +254,7 @@ TEST_CASE("a second shutdown joins the first and can only shorten it", "[drain]"
 TEST_CASE("a drain is started and awaited from other contexts on other threads", "[drain]")
 {
     test::error_list errors;
-    test::running_server running(stubborn_handler{&errors});
+    test::running_server running(obstinate_handler{&errors});
     running.start();
     std::vector<test::client> clients;
     for (int number = 0; number < 3; ++number) {
@@ -266,7 +266,7 @@ TEST_CASE("a drain is started and awaited from other contexts on other threads",
     std::vector<std::unique_ptr<asio::io_context>> contexts;
     struct drainer
     {
-        fairlead::tcp_server<stubborn_handler>* server;
+        fairlead::tcp_server<obstinate_handler>* server;
         std::atomic<bool>* elsewhere;
 
         asio::awaitable<drain_report> operator()() const
@@ -304,7 +304,7 @@ TEST_CASE("a drain without time closes the idle in order and names the others", 
 {
     const auto deadline = GENERATE(0ms, -1ms, milliseconds::min());
     test::error_list errors;
-    test::running_server running(stubborn_handler{&errors});
+    test::running_server running(obstinate_handler{&errors});
     running.start();
     test::client client = greeted(running);
     auto drain = running.shutdown(deadline);
@@ -354,7 +354,7 @@ TEST_CASE("clients in their TLS handshake are closed when a drain begins", "[dra
 TEST_CASE("nobody is accepted while the server drains, and everybody after a new start", "[drain]")
 {
     test::error_list errors;
-    test::running_server running(stubborn_handler{&errors});
+    test::running_server running(obstinate_handler{&errors});
     running.start();
     test::client client = greeted(running);
     auto drain = running.shutdown(1h);
@@ -382,7 +382,7 @@ TEST_CASE("nobody is accepted while the server drains, and everybody after a new
 TEST_CASE("close() ends a drain at once, and who waits for it", "[drain]")
 {
     test::error_list errors;
-    test::running_server running(stubborn_handler{&errors});
+    test::running_server running(obstinate_handler{&errors});
     running.start();
     test::client client = greeted(running);
     auto one = running.shutdown(1h);
