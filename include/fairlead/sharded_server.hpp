@@ -408,7 +408,7 @@ private:
     {
         std::unique_lock lock(mutex_);
         const bool is_first = drained_ == nullptr;
-        const auto sum = is_first ? std::make_shared<drain_report>() : drained_;
+        auto sum = is_first ? std::make_shared<drain_report>() : drained_;
         drained_ = sum;
         lock.unlock();
         for (const auto& each : shards_) {
