@@ -189,7 +189,9 @@ struct server_config
     std::chrono::milliseconds pre_open_timeout = std::chrono::seconds(10);
     /// Without a byte in or out. 0: never.
     std::chrono::milliseconds idle_timeout = std::chrono::minutes(5);
-    /// A write of which the peer takes nothing. 0: never.
+    /// A write of which the peer takes nothing. 0: never. What counts is what the peer's kernel
+    /// acknowledges, and telling that takes two looks: a stalled write ends at one and a half times
+    /// this at the latest.
     std::chrono::milliseconds write_timeout = std::chrono::seconds(30);
     /// From accept, whatever happens; spread by plus or minus 10 % so that connections of one
     /// moment do not end in one moment. 0: for ever.

@@ -37,7 +37,7 @@ asio::awaitable<void> polite_echo(fairlead::connection& connection)
 }
 
 /// Echoes, and takes no notice of a drain.
-asio::awaitable<void> stubborn_echo(fairlead::connection& connection)
+asio::awaitable<void> obstinate_echo(fairlead::connection& connection)
 {
     std::array<char, 4096> buffer;
     while (const auto n = co_await connection.read_some(asio::buffer(buffer))) {
@@ -179,7 +179,7 @@ TEST_CASE("SIGINT and SIGTERM drain, and serve returns the report", "[serve][sig
 
 TEST_CASE("a drain lasts drain_timeout, and names who is still there", "[serve][signals]")
 {
-    auto child = serving(stubborn_echo, 300ms);
+    auto child = serving(obstinate_echo, 300ms);
     auto client = served_by(port_of(child));
     child.signal(SIGTERM);
     CHECK(child.expect("report ") == "drained=0 closed_idle=0 stragglers=1 after a while");
@@ -189,7 +189,7 @@ TEST_CASE("a drain lasts drain_timeout, and names who is still there", "[serve][
 
 TEST_CASE("a second signal closes everything at once", "[serve][signals]")
 {
-    auto child = serving(stubborn_echo, 1h);
+    auto child = serving(obstinate_echo, 1h);
     auto client = served_by(port_of(child));
     child.signal(SIGTERM);
     child.expect("draining");
@@ -206,7 +206,7 @@ TEST_CASE("a second signal closes everything at once", "[serve][signals]")
 
 TEST_CASE("a burst of signals is as good as two", "[serve][signals]")
 {
-    auto child = serving(stubborn_echo, 1h);
+    auto child = serving(obstinate_echo, 1h);
     auto client = served_by(port_of(child));
     child.signal(SIGINT);
     child.expect("draining");
