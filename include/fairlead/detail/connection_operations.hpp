@@ -94,7 +94,7 @@ public:
         }
         if (!error) {
             touch();
-            return error;
+            return {};
         }
         if (error == asio::error::operation_aborted && woken_by_drain_) {
             return ending_.stop_code();

@@ -61,8 +61,11 @@ public:
     /// else itself. Remembers what it says about the peer.
     std::error_code explain(const std::error_code& error) noexcept
     {
-        if (!error || is_noted()) {
-            return error ? stop_code() : error;
+        if (!error) {
+            return {}; // Asio's success may be of another category, and then differ from none
+        }
+        if (is_noted()) {
+            return stop_code();
         }
         if (error == asio::error::eof) {
             peer_finished_ = true;
