@@ -1,6 +1,6 @@
-// Shows: the smallest server: a handler, an address, and everything else by default. Run:   echo
-// [ADDRESS]            (127.0.0.1:7777 unless told otherwise; ":7777" is every interface) Poke:  nc
-// 127.0.0.1 7777         then Ctrl-C here, and see it drain
+// Shows: the smallest server: a handler, an address, and everything else by default.
+// Run:   echo [ADDRESS]            (127.0.0.1:7777 unless told otherwise; ":7777" is every interface)
+// Poke:  nc 127.0.0.1 7777         then Ctrl-C here, and see it drain
 
 #include "print_events.hpp"
 #include <fairlead/fairlead.hpp>

@@ -1,10 +1,9 @@
 // Shows: a drain, seen from all sides: a handler that finishes its message, hooks that count,
-// signals taken by hand,
-//        and the report that says what became of whom.
-// Run:   graceful_shutdown [ADDRESS]                          (127.0.0.1:7779 unless told
-// otherwise) Poke:  (printf 'slow\n'; sleep 5) | nc 127.0.0.1 7779       and Ctrl-C here within two
-// seconds: the answer still comes
-//        nc 127.0.0.1 7779                                    says nothing: is sent home at once
+//        signals taken by hand, and the report that says what became of whom.
+// Run:   graceful_shutdown [ADDRESS]                      (127.0.0.1:7779 unless told otherwise)
+// Poke:  (printf 'slow\n'; sleep 5) | nc 127.0.0.1 7779   and Ctrl-C here within two seconds: the
+//                                                         answer still comes
+//        nc 127.0.0.1 7779                                says nothing: is sent home at once
 //        A second Ctrl-C ends everything.
 
 #include "print_events.hpp"

@@ -1,9 +1,9 @@
 // Shows: the server inside a program that already has Asio: one context, one thread, and the
-// program's own timers and
-//        coroutines beside the server. The handler is an object: its members belong to that thread, and need no lock.
+//        program's own timers and coroutines beside the server. The handler is an object: its
+//        members belong to that thread, and need no lock.
 // Run:   own_io_context [ADDRESS]          (127.0.0.1:7780 unless told otherwise); ends by itself
-// after a minute Poke:  nc 127.0.0.1 7780                 ask for "time", "who" or anything else, a
-// line each
+//                                          after a minute
+// Poke:  nc 127.0.0.1 7780                 ask for "time", "who" or anything else, a line each
 
 #include "print_events.hpp"
 #include <fairlead/fairlead.hpp>

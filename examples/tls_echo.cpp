@@ -1,6 +1,7 @@
 // Shows: TLS: a certificate and a key are all it takes; SIGHUP reads them again without closing a
-// connection. Run:   tls_echo CERTIFICATE.pem KEY.pem [ADDRESS]           (127.0.0.1:7778 unless
-// told otherwise) Poke:  openssl s_client -connect 127.0.0.1:7778 -CAfile CERTIFICATE.pem -quiet
+//        connection.
+// Run:   tls_echo CERTIFICATE.pem KEY.pem [ADDRESS]       (127.0.0.1:7778 unless told otherwise)
+// Poke:  openssl s_client -connect 127.0.0.1:7778 -CAfile CERTIFICATE.pem -quiet
 
 #include "print_events.hpp"
 #include <fairlead/fairlead.hpp>

@@ -212,6 +212,10 @@ struct server_config
     socket_config socket = {};
     /// TLS; empty: plain TCP.
     std::optional<tls_config> tls = {};
+    /// Serve plain clients on the same port: a client whose first byte is that of a TLS handshake
+    /// (0x16) gets TLS, any other its handler at once; `connection::tls()` tells them apart. A
+    /// client must speak first, within `pre_open_timeout`. Needs `tls`.
+    bool tls_detect = false;
 };
 
 /// How clients get to the shards.

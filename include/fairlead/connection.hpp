@@ -7,6 +7,7 @@
 
 #include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/connection_io.hpp>
+#include <fairlead/detail/session.hpp>
 #include <fairlead/tls.hpp>
 
 #include <asio/any_io_executor.hpp>
@@ -18,9 +19,11 @@
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -31,7 +34,7 @@ class connection;
 
 namespace detail
 {
-connection_core& core_of(connection& connection) noexcept;
+connection_operations& core_of(connection& connection) noexcept;
 }
 
 /// What `connection::shutdown_send` returns: may be awaited, and may be ignored.
@@ -81,6 +84,13 @@ class connection
     {
         return asio::async_initiate<Token, void(std::error_code, bool)>(
             detail::initiate_wait_input{&core_}, token);
+    }
+
+    template <typename Token>
+    auto initiate_read_ahead(Token token)
+    {
+        return asio::async_initiate<Token, void(std::error_code, bool)>(
+            detail::initiate_read_ahead{&core_}, token);
     }
 
 public:
@@ -193,6 +203,72 @@ public:
         return initiate_wait(asio::redirect_error(asio::use_awaitable, error));
     }
 
+    /// At most so many bytes can be looked at by `peek`.
+    static constexpr std::size_t max_peek = detail::prefetch::most;
+
+    /// Looks at the first `size` bytes of what a read would give, and leaves them: to tell
+    /// protocols apart. Waits for them no longer than until `server_config::pre_open_timeout` after
+    /// the accept; then the connection ends with `errc::pre_open_timeout`. Fewer bytes: the peer
+    /// has finished behind them, or a drain has begun. What is returned is valid until the next
+    /// operation. Throws `std::system_error`, with `std::errc::invalid_argument` when `size` is
+    /// above `max_peek`.
+    asio::awaitable<std::span<const std::byte>> peek(std::size_t size)
+    {
+        std::error_code error;
+        const auto bytes = co_await peek(size, error);
+        if (error) {
+            throw std::system_error(error);
+        }
+        co_return bytes;
+    }
+
+    /// The same; nothing is thrown.
+    asio::awaitable<std::span<const std::byte>> peek(std::size_t size, std::error_code& error)
+    {
+        error.clear();
+        if (size > max_peek) {
+            error = std::make_error_code(std::errc::invalid_argument);
+            co_return std::span<const std::byte>();
+        }
+        core_.late_pre_open_begins(core_.accepted_at);
+        while (core_.stream.ahead().size() < size) {
+            const bool has_more =
+                co_await initiate_read_ahead(asio::redirect_error(asio::use_awaitable, error));
+            if (!has_more) {
+                break;
+            }
+        }
+        core_.late_pre_open_ends();
+        const auto ahead = core_.stream.ahead();
+        co_return ahead.first(std::min(ahead.size(), size));
+    }
+
+    /// Continues under TLS, as the server of `context`, which must live until this completes: for
+    /// protocols with a STARTTLS command. Call it when the command's answer is written and nothing
+    /// is pending. The handshake has `server_config::pre_open_timeout` of its own, and its place
+    /// among `max_handshakes`; then `tls()` is set, and everything else is as before.
+    ///
+    /// Refuses with `errc::plaintext_before_tls` when plain text has arrived behind the command: an
+    /// attacker may have put it there, to be taken for the client's own words under TLS
+    /// (CVE-2011-0411). A handler that reads into buffers of its own must see for itself that
+    /// nothing is left in them; `framed` does. `std::errc::operation_in_progress`: an operation is
+    /// pending; `std::errc::operation_not_permitted`: it is TLS already. A handshake that fails
+    /// ends the connection, and its error is thrown.
+    asio::awaitable<void> start_tls(const tls_context& context)
+    {
+        std::error_code error;
+        co_await start_tls(context, error);
+        if (error) {
+            throw std::system_error(error);
+        }
+    }
+
+    /// The same; nothing is thrown.
+    asio::awaitable<void> start_tls(const tls_context& context, std::error_code& error)
+    {
+        return detail::start_tls(core_, context, error);
+    }
+
     /// Asio's AsyncReadStream: `void(std::error_code, std::size_t)`; the end of the stream is
     /// `asio::error::eof`.
     template <typename MutableBuffers, typename Token>
@@ -218,9 +294,13 @@ public:
     /// Half-close: tells the peer that nothing more will come (FIN; under TLS close_notify), and
     /// reading goes on. Idempotent; writing afterwards fails with `asio::error::broken_pipe`. Plain
     /// TCP does it at once. Under TLS the socket may have no room for close_notify just then: await
-    /// the result to know that it is sent; ignored, it is sent when the handler returns.
+    /// the result to know that it is sent; ignored, it is sent when the handler returns. So it is
+    /// with messages of a `framed` that are still queued: they go first.
     half_close shutdown_send()
     {
+        if (core_.has_output()) {
+            return half_close(deliver_and_finish_sending());
+        }
         return half_close(core_.finish_sending() ? completed() : finish_sending());
     }
 
@@ -302,7 +382,7 @@ public:
     }
 
 private:
-    friend detail::connection_core& detail::core_of(connection& connection) noexcept;
+    friend detail::connection_operations& detail::core_of(connection& connection) noexcept;
 
     /// Without waiting, and so without an operation: what `readable()` has found.
     template <typename MutableBuffers>
@@ -329,6 +409,14 @@ private:
         co_return core_.read_at_hand(buffers, error);
     }
 
+    asio::awaitable<void> deliver_and_finish_sending()
+    {
+        co_await detail::deliver(core_);
+        if (!core_.finish_sending()) {
+            co_await finish_sending();
+        }
+    }
+
     static asio::awaitable<void> completed()
     {
         co_return;
@@ -347,7 +435,7 @@ private:
 namespace detail
 {
 /// The server's view of a connection.
-inline connection_core& core_of(connection& connection) noexcept
+inline connection_operations& core_of(connection& connection) noexcept
 {
     return connection.core_;
 }

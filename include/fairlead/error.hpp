@@ -49,7 +49,7 @@ enum class errc
     connection_refused_by_limit,
     /// A frame is larger than its codec allows.
     frame_too_large,
-    /// The bytes are not a frame of this codec.
+    /// The bytes are not a frame of this codec, or a payload cannot be made one.
     malformed_frame,
     /// The stream ended inside a frame.
     truncated_frame,
@@ -67,6 +67,9 @@ enum class errc
     handler_failed,
     /// An exception that carries no error code left a hook.
     hook_failed,
+    /// Plain text follows the command after which `connection::start_tls` was called: somebody may
+    /// have put it there (CVE-2011-0411).
+    plaintext_before_tls,
 };
 
 /// Why a connection ended: exactly one per connection, in its `closed` event and in the counters.
@@ -216,6 +219,8 @@ constexpr std::string_view message_of(errc code) noexcept
         return "an exception left the handler";
     case errc::hook_failed:
         return "an exception left a hook";
+    case errc::plaintext_before_tls:
+        return "plain text follows the command to start TLS";
     }
     return {};
 }
@@ -261,6 +266,7 @@ constexpr std::errc counterpart(errc code) noexcept
     case errc::too_many_connections:
     case errc::handler_failed:
     case errc::hook_failed:
+    case errc::plaintext_before_tls:
         break;
     }
     return std::errc{};

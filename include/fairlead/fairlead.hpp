@@ -3,6 +3,17 @@
 #ifndef FAIRLEAD_FAIRLEAD_HPP
 #define FAIRLEAD_FAIRLEAD_HPP
 
+#include <fairlead/codec/chunked.hpp>
+#include <fairlead/codec/cobs.hpp>
+#include <fairlead/codec/codec.hpp>
+#include <fairlead/codec/delimiter.hpp>
+#include <fairlead/codec/fixed.hpp>
+#include <fairlead/codec/frame_reader.hpp>
+#include <fairlead/codec/framed.hpp>
+#include <fairlead/codec/length_prefix.hpp>
+#include <fairlead/codec/line.hpp>
+#include <fairlead/codec/netstring.hpp>
+#include <fairlead/codec/varint_prefix.hpp>
 #include <fairlead/config.hpp>
 #include <fairlead/connection.hpp>
 #include <fairlead/deadline_wheel.hpp>

@@ -110,7 +110,7 @@ TEST_CASE("silence ends at the idle timeout and not a moment before", "[deadline
     }
 }
 
-TEST_CASE("the pre-open deadline counts before the handler runs only", "[deadlines][pre_open]")
+TEST_CASE("the pre-open deadline is one for all of it", "[deadlines][pre_open]")
 {
     const auto config = without_timeouts();
     kernel facts;
@@ -124,7 +124,28 @@ TEST_CASE("the pre-open deadline counts before the handler runs only", "[deadlin
     CHECK(
         look(times, 200ms, config, facts, deadlines::stage::pre_open).reason ==
         close_reason::pre_open_timeout);
-    CHECK_FALSE(look(times, 200ms, config, facts, deadlines::stage::open).reason);
+    // Also for a step that the handler takes late, such as STARTTLS.
+    CHECK(
+        look(times, 200ms, config, facts, deadlines::stage::open).reason ==
+        close_reason::pre_open_timeout);
+    CHECK_FALSE(look(times, 200ms, config, facts, deadlines::stage::closing).reason);
+    times.pre_open_ends = deadlines::time_point::max();
+    CHECK_FALSE(look(times, 1h, config, facts, deadlines::stage::open).reason);
+}
+
+TEST_CASE("a frame that has begun has a deadline while the handler runs", "[deadlines][frame]")
+{
+    const auto config = without_timeouts();
+    kernel facts;
+    deadlines times = active_at(0ms);
+    times.frame_ends = at(200ms);
+    const auto early = look(times, 199ms, config, facts, deadlines::stage::open);
+    CHECK_FALSE(early.reason);
+    CHECK(early.next == at(200ms));
+    times.last_activity = at(199ms); // trickling does not help
+    CHECK(
+        look(times, 200ms, config, facts, deadlines::stage::open).reason ==
+        close_reason::deadline_exceeded);
     CHECK_FALSE(look(times, 200ms, config, facts, deadlines::stage::closing).reason);
 }
 

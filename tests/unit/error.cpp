@@ -17,7 +17,7 @@ using fairlead::close_reason;
 using fairlead::errc;
 
 // The codes run from 1 to this one without a hole.
-constexpr int last_errc = static_cast<int>(errc::hook_failed);
+constexpr int last_errc = static_cast<int>(errc::plaintext_before_tls);
 
 std::error_code nth(int value)
 {
@@ -100,7 +100,7 @@ TEST_CASE("an error without a portable counterpart is equal only to itself", "[e
 {
     for (const errc each :
          {errc::already_running, errc::rate_too_low, errc::too_many_connections,
-          errc::handler_failed, errc::hook_failed}) {
+          errc::handler_failed, errc::hook_failed, errc::plaintext_before_tls}) {
         const std::error_code code = each;
         INFO(code.message());
         CHECK(code.default_error_condition().category() == fairlead::category());

@@ -1,9 +1,22 @@
 // Ring 0 is the standard library alone: no ring 0 header may reach Asio or OpenSSL.
 
+#include <fairlead/codec/chunked.hpp>
+#include <fairlead/codec/cobs.hpp>
+#include <fairlead/codec/codec.hpp>
+#include <fairlead/codec/delimiter.hpp>
+#include <fairlead/codec/fixed.hpp>
+#include <fairlead/codec/frame_reader.hpp>
+#include <fairlead/codec/length_prefix.hpp>
+#include <fairlead/codec/line.hpp>
+#include <fairlead/codec/netstring.hpp>
+#include <fairlead/codec/varint_prefix.hpp>
 #include <fairlead/config.hpp>
 #include <fairlead/deadline_wheel.hpp>
 #include <fairlead/detail/address.hpp>
+#include <fairlead/detail/buffer_pool.hpp>
+#include <fairlead/detail/byte_buffer.hpp>
 #include <fairlead/detail/config_check.hpp>
+#include <fairlead/detail/deadlines.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/version.hpp>

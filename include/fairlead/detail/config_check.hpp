@@ -44,6 +44,9 @@ public:
         require_duration("drain_timeout", config.drain_timeout, "0 waits until all are done");
 
         check_socket(config.socket);
+        if (config.tls_detect && !config.tls) {
+            add("tls_detect is true: it needs tls, which is empty");
+        }
         if (config.tls) {
             check_tls(*config.tls);
         }

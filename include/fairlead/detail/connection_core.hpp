@@ -7,6 +7,7 @@
 
 #include <fairlead/detail/connection_record.hpp>
 #include <fairlead/detail/deadlines.hpp>
+#include <fairlead/detail/output_queue.hpp>
 #include <fairlead/detail/shard.hpp>
 #include <fairlead/detail/transport.hpp>
 
@@ -162,6 +163,35 @@ public:
         emit(connection_event_kind::opened);
     }
 
+    /// The handler takes a step that belongs before it: `pre_open_timeout` counts from `since`.
+    void late_pre_open_begins(time_point since)
+    {
+        const auto timeout = server.config.pre_open_timeout;
+        if (timeout.count() > 0 && is_open() && !is_stopped()) {
+            deadlines_.pre_open_ends = later(since, timeout);
+            server.schedule_by(*this, deadlines_.pre_open_ends);
+        }
+    }
+
+    void late_pre_open_ends() noexcept
+    {
+        deadlines_.pre_open_ends = time_point::max();
+    }
+
+    /// What a frame has begun with is here; the rest must come within `timeout`.
+    void frame_begins(milliseconds timeout)
+    {
+        if (phase_ == phase::open && !is_stopped()) {
+            deadlines_.frame_ends = later(clock::now(), timeout);
+            server.schedule_by(*this, deadlines_.frame_ends);
+        }
+    }
+
+    void frame_ends() noexcept
+    {
+        deadlines_.frame_ends = time_point::max();
+    }
+
     /// The TLS handshake waits for the peer: `handshake_stalled` tells the server when that takes
     /// too long.
     void handshake_waits(clock::duration patience)
@@ -221,6 +251,12 @@ public:
         return !write_cut_ && !ending_.has_transport_error();
     }
 
+    /// Messages that were sent are not with the kernel yet, or an operation is pending for them.
+    bool has_output() const noexcept
+    {
+        return output && !output->is_idle();
+    }
+
     bool was_idle_at_drain() const noexcept
     {
         return woken_by_drain_;
@@ -265,6 +301,7 @@ public:
     }
 
     transport stream;
+    std::unique_ptr<output_queue> output; // null: the handler sends no messages
     bool holds_handshake_place = false;
 
 private:

@@ -78,6 +78,18 @@ struct end_wait
     }
 };
 
+struct end_read_ahead
+{
+    template <typename Handler>
+    static void run(
+        connection_operations& connection, Handler&& handler, const std::error_code& error,
+        std::size_t bytes)
+    {
+        const std::error_code told = connection.read_ahead_ends(error, bytes);
+        std::forward<Handler>(handler)(told, !error && !told);
+    }
+};
+
 /// What the socket calls when an operation of the connection is done.
 template <typename End, typename Handler>
 struct io_completion : handler_wrapper
@@ -228,6 +240,28 @@ struct initiate_wait_input
         start_io<end_wait>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
             connection->stream.async_wait_input(std::move(completion));
         });
+    }
+};
+
+/// Completes with whether more input was read ahead.
+struct initiate_read_ahead
+{
+    connection_operations* connection;
+
+    template <typename Handler>
+    void operator()(Handler&& handler) const
+    {
+        if (connection->refuses_read_ahead()) {
+            post_completion(
+                connection->get_executor(), std::forward<Handler>(handler),
+                connection->is_stopped() ? connection->end().stop_code() : std::error_code(),
+                false);
+            return;
+        }
+        connection->wait_begins();
+        start_io<end_read_ahead>(
+            *connection, std::forward<Handler>(handler),
+            [&](auto&& completion) { connection->stream.async_read_ahead(std::move(completion)); });
     }
 };
 

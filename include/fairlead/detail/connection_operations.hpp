@@ -87,8 +87,46 @@ public:
     /// Returns the error as the handler shall see it; `eof` becomes an answer.
     std::error_code wait_ends(const std::error_code& error, std::size_t bytes)
     {
-        waiting_ = false;
         stream.input_found(bytes);
+        return wait_ends(error);
+    }
+
+    /// Nothing more can be read ahead; a drain ends this wait as it does the other.
+    bool refuses_read_ahead() noexcept
+    {
+        return static_cast<bool>(ending_.refuses_read()) || (server.draining && !owes_reply());
+    }
+
+    /// As `wait_ends`, for a read ahead.
+    std::error_code read_ahead_ends(const std::error_code& error, std::size_t bytes)
+    {
+        stream.input_read_ahead(bytes);
+        return wait_ends(error);
+    }
+
+    /// Why TLS cannot begin now; empty: it can.
+    std::error_code refuses_tls() noexcept
+    {
+        if (const std::error_code ended = ending_.refuses_read()) {
+            return ended;
+        }
+        if (stream.is_tls()) {
+            return make_error_code(std::errc::operation_not_permitted);
+        }
+        if (reading_ || waiting_ || writing_) {
+            return make_error_code(std::errc::operation_in_progress);
+        }
+        const bool has_taken = output && output->unread_input != 0;
+        const auto next = stream.first_byte();
+        return has_taken || (next && *next != tls_first_byte)
+                   ? make_error_code(errc::plaintext_before_tls)
+                   : std::error_code();
+    }
+
+private:
+    std::error_code wait_ends(const std::error_code& error)
+    {
+        waiting_ = false;
         if (!is_open()) {
             return ending_.stop_code();
         }
@@ -103,6 +141,7 @@ public:
         return explained == asio::error::eof ? std::error_code() : explained;
     }
 
+public:
     void write_begins()
     {
         writing_ = true;
@@ -166,6 +205,9 @@ public:
     void close_by_handler()
     {
         if (!is_stopped()) {
+            if (output) {
+                output->flush(); // as far as the kernel takes it now
+            }
             ending_.conclude(false, {}, false);
             stop_in_order_as_noted();
         }

@@ -63,6 +63,8 @@ public:
     time_point lifetime_ends = time_point::max();
     /// `connection::expires_after`
     time_point expires_at = time_point::max();
+    /// A frame that has begun must be complete.
+    time_point frame_ends = time_point::max();
 
     /// The lifetime, spread by a tenth either way: connections that came together do not go
     /// together.
@@ -113,6 +115,8 @@ public:
             break;
         case stage::open:
             expect(expires_at, close_reason::deadline_exceeded);
+            expect(frame_ends, close_reason::deadline_exceeded);
+            expect(pre_open_ends, close_reason::pre_open_timeout); // of a step taken late
             expect(lifetime_ends, close_reason::max_lifetime);
             if (writing && config.write_timeout.count() > 0) {
                 expect(write_ends(now, config.write_timeout, facts), close_reason::write_timeout);

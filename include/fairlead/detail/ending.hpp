@@ -83,7 +83,7 @@ public:
         try {
             std::rethrow_exception(exception);
         } catch (const std::system_error& error) {
-            return (is_noted() && error.code() == stop_code()) ||
+            return (is_noted() && (error.code() == stop_code() || error.code() == error_)) ||
                    (is_transport_error_ && error.code() == error_) ||
                    (peer_finished_ && error.code() == asio::error::eof);
         } catch (...) {

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <optional>
 #include <string>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -211,6 +212,14 @@ inline std::size_t unread_bytes(int fd) noexcept
 {
     int bytes = 0;
     return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
+}
+
+/// The first of them; empty: there is none.
+inline std::optional<std::byte> first_unread_byte(int fd) noexcept
+{
+    std::byte first = {};
+    return ::recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1 ? std::optional(first)
+                                                               : std::nullopt;
 }
 
 /// Bytes that were written and that the peer has not acknowledged (tcp(7), SIOCOUTQ). 0 where the

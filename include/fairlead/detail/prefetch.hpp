@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -37,16 +38,28 @@ Buffer first_buffer(const Buffers& buffers) noexcept
 class prefetch
 {
 public:
-    /// Where to read to; `filled` says how much came.
+    /// How many bytes it holds at most.
+    static constexpr std::size_t most = 80;
+
+    /// Where to read to, behind what is there; `filled` says how much came.
     asio::mutable_buffer space() noexcept
     {
-        return asio::buffer(bytes_);
+        if (begin_ != 0) {
+            std::memmove(bytes_.data(), bytes_.data() + begin_, size());
+            end_ = static_cast<std::uint16_t>(size());
+            begin_ = 0;
+        }
+        return asio::buffer(bytes_) + end_;
     }
 
     void filled(std::size_t size) noexcept
     {
-        begin_ = 0;
-        end_ = static_cast<std::uint16_t>(size);
+        end_ = static_cast<std::uint16_t>(end_ + size);
+    }
+
+    std::span<const std::byte> bytes() const noexcept
+    {
+        return {bytes_.data() + begin_, size()};
     }
 
     std::size_t size() const noexcept
@@ -108,7 +121,7 @@ private:
     int error_ = 0;
     std::uint16_t begin_ = 0;
     std::uint16_t end_ = 0;
-    std::array<std::byte, 80> bytes_; // not initialised: `end_` says what is valid
+    std::array<std::byte, most> bytes_; // not initialised: `end_` says what is valid
 };
 } // namespace fairlead::detail
 

@@ -64,7 +64,7 @@ public:
         return tls_;
     }
 
-    handshake_gate& gate() noexcept
+    handshake_gate& gate() noexcept override
     {
         return gate_;
     }

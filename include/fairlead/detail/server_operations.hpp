@@ -45,7 +45,7 @@ public:
     void spawn(std::unique_ptr<connection> client) override
     {
         if (auto rules = this->tls()) {
-            auto opening = handshake(core_of(*client), std::move(rules), this->gate());
+            auto opening = pre_open(core_of(*client), std::move(rules), this->gate());
             asio::co_spawn(
                 this->get_executor(), std::move(opening), pre_open_done{std::move(client)});
         } else {
@@ -102,9 +102,26 @@ private:
 
         void operator()(const std::exception_ptr& failure)
         {
-            core_of(*this->client).handler_ended(failure);
-            this->server().finish(std::move(this->client));
+            if (core_of(*this->client).has_output()) {
+                this->server().deliver_output(std::move(this->client), failure);
+            } else {
+                this->server().conclude(std::move(this->client), failure);
+            }
         }
+    };
+
+    struct output_done : stage_done
+    {
+        output_done(std::unique_ptr<connection> connection, std::exception_ptr of_handler) noexcept
+            : stage_done(std::move(connection)), handler_failure(std::move(of_handler))
+        {}
+
+        void operator()(const std::exception_ptr&)
+        {
+            this->server().conclude(std::move(this->client), handler_failure);
+        }
+
+        std::exception_ptr handler_failure;
     };
 
     struct close_done : stage_done
@@ -132,6 +149,21 @@ private:
         core_of(*client).open();
         const call_handler call{client.get()};
         asio::co_spawn(this->get_executor(), call, handler_done{std::move(client)});
+    }
+
+    /// The handler is done, and not all that it sent is written.
+    void deliver_output(std::unique_ptr<connection> client, std::exception_ptr failure)
+    {
+        auto delivery = deliver(core_of(*client));
+        asio::co_spawn(
+            this->get_executor(), std::move(delivery),
+            output_done{std::move(client), std::move(failure)});
+    }
+
+    void conclude(std::unique_ptr<connection> client, const std::exception_ptr& failure)
+    {
+        core_of(*client).handler_ended(failure);
+        finish(std::move(client));
     }
 
     void finish(std::unique_ptr<connection> client)

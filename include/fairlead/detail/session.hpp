@@ -4,7 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_SESSION_HPP
 #define FAIRLEAD_DETAIL_SESSION_HPP
 
-#include <fairlead/detail/connection_core.hpp>
+#include <fairlead/detail/connection_operations.hpp>
 #include <fairlead/detail/handshake_gate.hpp>
 
 #include <algorithm>
@@ -96,18 +96,14 @@ inline asio::awaitable<bool> await_hello(connection_core& connection)
     co_return true;
 }
 
-/// From accept to the handler's start under TLS. False: the connection is over, and the reason is
-/// noted.
+/// The handshake itself, as a server of `context`, which must live until it is over. False: it is
+/// over without success, and the reason is noted.
 inline asio::awaitable<bool> handshake(
-    connection_core& connection, std::shared_ptr<const tls_context> context, handshake_gate& gate)
+    connection_core& connection, const tls_context& context, handshake_gate& gate)
 {
     using condition = transport::attempt::condition;
-    const bool has_hello = co_await await_hello(connection);
-    if (!has_hello) {
-        co_return false;
-    }
     std::error_code error;
-    connection.stream.start_tls(*context, error);
+    connection.stream.start_tls(context, error);
     handshake_place place(connection, gate);
     while (!error) {
         co_await place.take();
@@ -139,6 +135,22 @@ inline asio::awaitable<bool> handshake(
     }
     handshake_failed(connection, error);
     co_return false;
+}
+
+/// From accept to the handler's start when the server has TLS. False: the connection is over, and
+/// the reason is noted.
+inline asio::awaitable<bool> pre_open(
+    connection_core& connection, std::shared_ptr<const tls_context> context, handshake_gate& gate)
+{
+    const bool has_hello = co_await await_hello(connection);
+    if (!has_hello) {
+        co_return false;
+    }
+    if (connection.server.config.tls_detect && connection.stream.first_byte() != tls_first_byte) {
+        co_return true;
+    }
+    const bool is_secure = co_await handshake(connection, *context, gate);
+    co_return is_secure;
 }
 
 /// close_notify, if TLS is in a state to send it.
@@ -179,6 +191,49 @@ inline asio::awaitable<void> linger(connection_core& connection, std::chrono::mi
         } else if (input.error || input.bytes == 0) {
             co_return;
         }
+    }
+}
+
+/// Completes at the next change of the connection's output.
+struct initiate_output_wait
+{
+    connection_core* connection;
+
+    template <typename Handler>
+    void operator()(Handler&& handler) const
+    {
+        connection->output->wait(
+            wait_queue<>::make_waiter(connection->get_executor(), std::forward<Handler>(handler)));
+    }
+};
+
+/// Until what the handler has sent is with the kernel. Its limits are those of any write.
+inline asio::awaitable<void> deliver(connection_core& connection)
+{
+    connection.output->flush();
+    while (!connection.output->is_idle()) {
+        co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(
+            initiate_output_wait{&connection}, asio::use_awaitable);
+    }
+}
+
+/// `connection::start_tls`
+inline asio::awaitable<void> start_tls(
+    connection_operations& connection, const tls_context& context, std::error_code& error)
+{
+    if (connection.has_output()) {
+        co_await deliver(connection);
+    }
+    error = connection.refuses_tls();
+    if (error) {
+        co_return;
+    }
+    connection.late_pre_open_begins(connection_core::clock::now());
+    const bool is_secure = co_await handshake(connection, context, connection.server.gate());
+    connection.late_pre_open_ends();
+    if (!is_secure) {
+        const std::error_code cause = connection.end().cause();
+        error = cause ? cause : connection.end().stop_code();
     }
 }
 

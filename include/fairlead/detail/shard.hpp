@@ -8,6 +8,7 @@
 #include <fairlead/config.hpp>
 #include <fairlead/deadline_wheel.hpp>
 #include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/buffer_pool.hpp>
 #include <fairlead/detail/counters.hpp>
 #include <fairlead/hooks.hpp>
 
@@ -22,6 +23,7 @@
 namespace fairlead::detail
 {
 class connection_core;
+class handshake_gate;
 
 class shard : public std::enable_shared_from_this<shard>
 {
@@ -86,6 +88,9 @@ public:
     /// A connection's socket is closed, and it has been told why.
     virtual void connection_closed(connection_core& connection) noexcept = 0;
 
+    /// Where TLS handshakes wait for their turn.
+    virtual handshake_gate& gate() noexcept = 0;
+
     /// A TLS handshake has waited for its peer for too long to keep its place.
     virtual void handshake_stalled(connection_core& connection) noexcept = 0;
 
@@ -93,6 +98,7 @@ public:
     server_config config;
     hook_caller hooks;
     detail::counters counters;
+    buffer_pool buffers;
     bool draining = false;
 
 protected:

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -113,13 +114,35 @@ public:
 
     attempt read(asio::mutable_buffer space)
     {
+        if (ahead_.size() != 0) {
+            return {.bytes = ahead_.copy_out(space.data(), space.size())};
+        }
         ::ERR_clear_error();
         return received(::SSL_read(ssl_.get(), space.data(), clamp(space.size())));
+    }
+
+    /// Reads into `ahead`, behind what is there.
+    attempt read_ahead()
+    {
+        const asio::mutable_buffer space = ahead_.space();
+        ::ERR_clear_error();
+        const attempt result = received(::SSL_read(ssl_.get(), space.data(), clamp(space.size())));
+        ahead_.filled(result.bytes);
+        return result;
+    }
+
+    /// Plaintext that was read before somebody asked for it.
+    std::span<const std::byte> ahead() const noexcept
+    {
+        return ahead_.bytes();
     }
 
     /// Like `read`, but leaves the bytes.
     attempt wait_for_input()
     {
+        if (ahead_.size() != 0) {
+            return {.bytes = ahead_.size()};
+        }
         char byte = 0;
         ::ERR_clear_error();
         return received(::SSL_peek(ssl_.get(), &byte, 1));
@@ -153,15 +176,16 @@ public:
     /// state.
     std::size_t pending() const noexcept
     {
-        return ::SSL_has_pending(ssl_.get()) != 0
-                   ? static_cast<std::size_t>(std::max(1, ::SSL_pending(ssl_.get())))
-                   : 0;
+        const auto inside = ::SSL_has_pending(ssl_.get()) != 0
+                                ? static_cast<std::size_t>(std::max(1, ::SSL_pending(ssl_.get())))
+                                : 0;
+        return ahead_.size() + inside;
     }
 
     /// Decrypted input is there: the next read takes it without waiting.
     bool has_plaintext() const noexcept
     {
-        return ::SSL_pending(ssl_.get()) != 0;
+        return ahead_.size() != 0 || ::SSL_pending(ssl_.get()) != 0;
     }
 
     std::uint64_t ciphertext_sent() const noexcept
@@ -310,6 +334,7 @@ private:
 
     int descriptor_;
     prefetch& before_;
+    prefetch ahead_;
     std::unique_ptr<SSL, deleter> ssl_;
     std::uint64_t ciphertext_sent_ = 0;
     std::error_code socket_error_; // of the last call that OpenSSL made

@@ -21,11 +21,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <system_error>
 #include <utility>
 
 namespace fairlead::detail
 {
+/// The first byte of every TLS connection: a record of the handshake (RFC 8446, section 5.1).
+inline constexpr std::byte tls_first_byte{0x16};
+
 /// A socket, and the TLS engine above it once `start_tls` was called.
 class transport
 {
@@ -164,6 +169,40 @@ public:
         if (!tls_ && prefetch_.empty()) {
             prefetch_.filled(bytes);
         }
+    }
+
+    /// Reads more of the input ahead, whatever is there already; `handler(error, bytes)`, and
+    /// `ahead` has grown. Only while it has room.
+    template <typename Handler>
+    void async_read_ahead(Handler&& handler)
+    {
+        if (tls_ != nullptr) {
+            run([this] { return tls_->read_ahead(); }, std::forward<Handler>(handler), true);
+        } else {
+            socket_.async_read_some(prefetch_.space(), std::forward<Handler>(handler));
+        }
+    }
+
+    /// `async_read_ahead` has completed with so many bytes.
+    void input_read_ahead(std::size_t bytes) noexcept
+    {
+        if (!tls_) {
+            prefetch_.filled(bytes);
+        }
+    }
+
+    /// The first bytes of the input that were read before somebody asked for them. Valid until the
+    /// next operation.
+    std::span<const std::byte> ahead() const noexcept
+    {
+        return tls_ ? tls_->ahead() : prefetch_.bytes();
+    }
+
+    /// The next byte of plain TCP, without taking it; empty: none has arrived.
+    std::optional<std::byte> first_byte() noexcept
+    {
+        return prefetch_.size() != 0 ? prefetch_.bytes().front()
+                                     : native::first_unread_byte(native_handle());
     }
 
     /// Reads without waiting what `async_wait_input` has found, and what is behind it; under TLS,

@@ -1,0 +1,409 @@
+// fairlead: messages over a connection: a codec's frames in, frames out. What a frame is says the
+// codec; a codec without a connection runs in frame_reader.hpp.
+
+#ifndef FAIRLEAD_CODEC_FRAMED_HPP
+#define FAIRLEAD_CODEC_FRAMED_HPP
+
+#include <fairlead/codec/codec.hpp>
+#include <fairlead/codec/frame_reader.hpp>
+#include <fairlead/connection.hpp>
+#include <fairlead/detail/outbox.hpp>
+
+#include <asio/awaitable.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace fairlead::codec
+{
+/// How a `framed` behaves.
+struct framed_options
+{
+    /// With more bytes than this queued, senders wait. At least one frame is always taken.
+    std::size_t high_watermark = std::size_t(256) << 10;
+    /// Senders that wait go on when no more than this is queued.
+    std::size_t low_watermark = std::size_t(64) << 10;
+    /// A frame whose first byte is here must be complete within this time, or the connection ends
+    /// with `errc::deadline_exceeded`; silence between frames is not limited by it. 0: no limit.
+    std::chrono::milliseconds frame_timeout = std::chrono::milliseconds(0);
+    /// A drain ends the wait for the next frame when nothing of it has arrived. False: go on until
+    /// the peer finishes or the drain's deadline, for sessions that only the peer can end.
+    bool ends_in_drain = true;
+};
+
+/// The messages of one connection.
+///
+/// Reading: frames that arrived together are handed out one by one without a system call. While
+/// nothing of a frame has arrived, no buffer is held; otherwise one comes from the shard's pool.
+///
+/// Sending: a frame is queued as a whole and written soon, together with what else is sent until
+/// then: replies to requests that arrived together leave in one write. `send` waits only while more
+/// than the high watermark is queued, so a peer that does not read stops its own handler, until
+/// `server_config::write_timeout` ends the connection. What was sent before the handler returns, or
+/// throws, is written before the connection closes; `connection::close()` drops what the kernel
+/// does not take at once.
+///
+/// One coroutine reads; any number may send, of the same thread, and frames never interleave.
+/// Outlives no connection. While it is in use, write through it and not to the connection, or after
+/// `flush()`.
+/// \code
+/// asio::awaitable<void> shout(fairlead::connection& conn)
+/// {
+///     fairlead::codec::framed lines(conn, fairlead::codec::line{});
+///     for (auto text = co_await lines.next(); text; text = co_await lines.next()) {
+///         co_await lines.send(*text);
+///     }
+/// }
+/// \endcode
+template <codec Codec>
+class framed
+{
+public:
+    /// A payload: a view into the buffer, valid until the next call of `next`.
+    using frame = std::span<const std::byte>;
+
+    /// Throws `std::system_error` with `errc::invalid_config` when the codec's options are wrong,
+    /// or the low watermark is above the high one.
+    framed(connection& stream, Codec rules, framed_options options = {})
+        : connection_(stream),
+          core_(detail::core_of(stream)),
+          options_(options),
+          reader_(std::move(rules)),
+          outbox_(outbox_of(core_))
+    {
+        if (options_.low_watermark > options_.high_watermark) {
+            throw std::system_error(
+                make_error_code(errc::invalid_config),
+                "low_watermark is " + std::to_string(options_.low_watermark) +
+                    ": it must not be above high_watermark, which is " +
+                    std::to_string(options_.high_watermark));
+        }
+    }
+
+    /// Goes on with another codec where `before` has stopped, with what it has read and not handed
+    /// out. Do not use `before` any more.
+    template <typename Other>
+    framed(framed<Other>& before, Codec rules, framed_options options = {})
+        : framed(before.stream(), std::move(rules), options)
+    {
+        reader_.feed(before.pending());
+        outbox_.unread_input = reader_.pending().size();
+    }
+
+    framed(const framed&) = delete;
+    framed& operator=(const framed&) = delete;
+
+    ~framed()
+    {
+        core_.frame_ends();
+        core_.server.buffers.give_back(reader_.give_back());
+    }
+
+    /// The next frame. Empty: the peer finished between frames, or a drain began while nothing of
+    /// a frame had arrived. Throws `std::system_error`: `errc::frame_too_large`,
+    /// `errc::malformed_frame`, `errc::truncated_frame` (the peer finished inside a frame), and
+    /// what ends a connection.
+    asio::awaitable<std::optional<frame>> next()
+    {
+        std::error_code error;
+        auto result = co_await next(error);
+        if (error) {
+            throw std::system_error(error);
+        }
+        co_return result;
+    }
+
+    /// The same; nothing is thrown.
+    asio::awaitable<std::optional<frame>> next(std::error_code& error)
+    {
+        for (;;) {
+            const std::optional<frame> found = reader_.next(error);
+            outbox_.unread_input = reader_.pending().size();
+            if (found || error) {
+                core_.frame_ends();
+                is_timed_ = false;
+                co_return found;
+            }
+            const bool has_more = co_await read_more(error);
+            if (!has_more) {
+                co_return std::optional<frame>();
+            }
+        }
+    }
+
+    /// Sends one frame, and waits while more than the high watermark is queued. That it completes
+    /// does not mean that it is written; see `flush`. The payload must live until it completes.
+    /// Throws `std::system_error`: `errc::frame_too_large` or `errc::malformed_frame` when the
+    /// codec has no frame for the payload (nothing is sent), and what ends a connection.
+    asio::awaitable<void> send(std::span<const std::byte> payload)
+    {
+        std::error_code error;
+        co_await send(payload, error);
+        if (error) {
+            throw std::system_error(error);
+        }
+    }
+
+    /// The same; nothing is thrown.
+    asio::awaitable<void> send(std::span<const std::byte> payload, std::error_code& error)
+    {
+        error = refuses_send();
+        if constexpr (enclosing_codec<Codec>) {
+            if (!error && payload.size() >= written_in_place) {
+                co_await send_in_place(payload, error);
+                co_return;
+            }
+        }
+        if (!error) {
+            encode(payload, error);
+        }
+        if (error) {
+            co_return;
+        }
+        write_soon();
+        co_await wait_for_room(error);
+    }
+
+    /// The same for a text.
+    asio::awaitable<void> send(std::string_view payload)
+    {
+        return send(bytes_of(payload));
+    }
+
+    /// The same for a text; nothing is thrown.
+    asio::awaitable<void> send(std::string_view payload, std::error_code& error)
+    {
+        return send(bytes_of(payload), error);
+    }
+
+    /// Sends a frame for each payload of the range, and writes them together, as far as the high
+    /// watermark goes. When the codec has no frame for a payload, those before it are sent.
+    template <typename Payloads>
+    asio::awaitable<void> send_all(const Payloads& payloads)
+    {
+        std::error_code error = refuses_send();
+        for (const auto& payload : payloads) {
+            if (!error) {
+                encode(as_payload(payload), error);
+            }
+            if (!error && outbox_.size() > options_.high_watermark) {
+                outbox_.flush();
+                co_await wait_for_room(error);
+            }
+            if (error) {
+                break;
+            }
+        }
+        outbox_.flush();
+        if (!error) {
+            co_await wait_for_room(error);
+        }
+        if (error) {
+            throw std::system_error(error);
+        }
+    }
+
+    /// Sends one frame unless more than the high watermark is queued already, or the connection has
+    /// ended; false: it was not sent. Never waits: for senders that must not be stopped by a slow
+    /// peer. Throws `std::system_error` when the codec has no frame for the payload.
+    bool try_send(std::span<const std::byte> payload)
+    {
+        if (refuses_send() || outbox_.size() > options_.high_watermark) {
+            return false;
+        }
+        std::error_code error;
+        encode(payload, error);
+        if (error) {
+            throw std::system_error(error);
+        }
+        write_soon();
+        return true;
+    }
+
+    /// The same for a text.
+    bool try_send(std::string_view payload)
+    {
+        return try_send(bytes_of(payload));
+    }
+
+    /// Waits until the kernel has taken everything that was sent. Throws `std::system_error`.
+    asio::awaitable<void> flush()
+    {
+        outbox_.flush();
+        while (!outbox_.is_idle()) {
+            co_await outbox_.change();
+        }
+        if (const auto error = outbox_.error()) {
+            throw std::system_error(error);
+        }
+    }
+
+    /// `connection::start_tls` after what was sent is written. Refuses with
+    /// `errc::plaintext_before_tls` when anything was read behind the frame that was handed out
+    /// last.
+    asio::awaitable<void> start_tls(const tls_context& context)
+    {
+        return connection_.start_tls(context);
+    }
+
+    /// Bytes that were sent and that the kernel has not taken yet.
+    std::size_t queued() const noexcept
+    {
+        return outbox_.size();
+    }
+
+    /// What was read and not handed out. Valid until the next call of `next`.
+    frame pending() const noexcept
+    {
+        return reader_.pending();
+    }
+
+    connection& stream() const noexcept
+    {
+        return connection_;
+    }
+
+    const Codec& rules() const noexcept
+    {
+        return reader_.rules();
+    }
+
+private:
+    /// Payloads of this size are written from where they are.
+    static constexpr std::size_t written_in_place = std::size_t(64) << 10;
+    /// Room for a read inside a frame, at least.
+    static constexpr std::size_t smallest_read = std::size_t(4) << 10;
+
+    /// The connection's own: it outlives this object, so that nothing is lost that was sent.
+    static detail::outbox& outbox_of(detail::connection_operations& core)
+    {
+        if (!core.output) {
+            core.output = std::make_unique<detail::outbox>(core);
+        }
+        return static_cast<detail::outbox&>(*core.output);
+    }
+
+    static std::span<const std::byte> as_payload(std::span<const std::byte> payload) noexcept
+    {
+        return payload;
+    }
+
+    static std::span<const std::byte> as_payload(std::string_view payload) noexcept
+    {
+        return bytes_of(payload);
+    }
+
+    /// False: no more comes, or `error` says why.
+    asio::awaitable<bool> read_more(std::error_code& error)
+    {
+        outbox_.flush();
+        if (reader_.pending().empty()) {
+            core_.server.buffers.give_back(reader_.give_back());
+            const bool has_input = co_await connection_.readable(error);
+            const bool goes_on = has_input || (connection_.draining() && !options_.ends_in_drain);
+            if (error || !goes_on) {
+                co_return false;
+            }
+            reader_.lend(core_.server.buffers.take_block());
+        } else if (options_.frame_timeout.count() > 0 && !std::exchange(is_timed_, true)) {
+            core_.frame_begins(options_.frame_timeout);
+        }
+        const auto space = reader_.prepare(
+            std::clamp(reader_.wanted(), smallest_read, smallest_read + reader_.pending().size()));
+        const std::size_t bytes =
+            co_await connection_.read_some(asio::buffer(space.data(), space.size()), error);
+        reader_.commit(bytes);
+        outbox_.unread_input = reader_.pending().size();
+        if (bytes == 0 && !error && !reader_.pending().empty()) {
+            error = errc::truncated_frame;
+        }
+        co_return bytes != 0;
+    }
+
+    std::error_code refuses_send() const noexcept
+    {
+        return outbox_.error() ? outbox_.error() : core_.refuses_write();
+    }
+
+    void encode(std::span<const std::byte> payload, std::error_code& error)
+    {
+        try {
+            rules().encode(payload, outbox_.queue());
+        } catch (const std::system_error& refusal) {
+            error = refusal.code();
+        }
+    }
+
+    /// Now, or when the requests that are here already are answered too.
+    void write_soon()
+    {
+        if (outbox_.size() < options_.low_watermark && reader_.has_next()) {
+            outbox_.flush_soon();
+        } else {
+            outbox_.flush();
+        }
+    }
+
+    asio::awaitable<void> wait_for_room(std::error_code& error)
+    {
+        if (outbox_.size() > options_.high_watermark) {
+            while (!outbox_.error() && outbox_.size() > options_.low_watermark) {
+                co_await outbox_.change();
+            }
+        }
+        error = outbox_.error();
+    }
+
+    /// A large payload: behind what is queued, and without a copy.
+    asio::awaitable<void> send_in_place(std::span<const std::byte> payload, std::error_code& error)
+    {
+        while (outbox_.is_writing()) {
+            co_await outbox_.change();
+        }
+        error = refuses_send();
+        if (error) {
+            co_return;
+        }
+        try {
+            std::vector<std::byte> trailer;
+            rules().encode_trailer(payload, trailer);
+            rules().encode_header(payload, outbox_.queue());
+            outbox_.write_with(payload, std::move(trailer));
+        } catch (const std::system_error& refusal) {
+            error = refusal.code();
+            co_return;
+        }
+        const auto number = outbox_.writes_begun();
+        while (outbox_.is_writing() && outbox_.writes_begun() == number) {
+            co_await outbox_.change();
+        }
+        error = outbox_.error();
+    }
+
+    connection& connection_;
+    detail::connection_operations& core_;
+    framed_options options_;
+    frame_reader<Codec> reader_;
+    detail::outbox& outbox_;
+    bool is_timed_ = false;
+};
+} // namespace fairlead::codec
+
+namespace fairlead
+{
+using codec::framed;
+using codec::framed_options;
+} // namespace fairlead
+
+#endif // FAIRLEAD_CODEC_FRAMED_HPP

@@ -1,0 +1,241 @@
+// fairlead: the output of a connection whose handler sends messages: queues them whole, writes as
+// many as there are at once, and tells senders when there is room again.
+
+#ifndef FAIRLEAD_DETAIL_OUTBOX_HPP
+#define FAIRLEAD_DETAIL_OUTBOX_HPP
+
+#include <fairlead/detail/connection_io.hpp>
+#include <fairlead/detail/output_queue.hpp>
+
+#include <asio/awaitable.hpp>
+#include <asio/buffer.hpp>
+#include <asio/post.hpp>
+#include <asio/use_awaitable.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace fairlead::detail
+{
+/// One write at a time, started here and not by a sender, so that a sender waits only for room, and
+/// any number of coroutines may send. What comes while a write is pending goes with the next.
+///
+/// Those who wait are owned by the operations that are pending, not by this object: it belongs to
+/// the connection, which belongs to the coroutine that may be waiting, and a circle would never be
+/// freed when a context dies with the operations in it.
+class outbox final : public output_queue
+{
+public:
+    explicit outbox(connection_operations& connection)
+        : connection_(connection), waiting_(std::make_shared<waiters>()), waiting_now_(waiting_)
+    {}
+
+    /// Where to append frames, each as a whole. Then `flush` or `flush_soon`.
+    std::vector<std::byte>& queue()
+    {
+        if (filling_.capacity() == 0) {
+            filling_ = connection_.server.buffers.take_queue();
+        }
+        return filling_;
+    }
+
+    /// Bytes that the kernel has not taken yet.
+    std::size_t size() const noexcept
+    {
+        return filling_.size() + asio::buffer_size(rest_);
+    }
+
+    bool is_writing() const noexcept
+    {
+        return writing_;
+    }
+
+    /// Tells one write from the next.
+    std::size_t writes_begun() const noexcept
+    {
+        return writes_begun_;
+    }
+
+    /// Of the write that failed; nothing is sent any more.
+    const std::error_code& error() const noexcept
+    {
+        return error_;
+    }
+
+    bool is_idle() const noexcept override
+    {
+        return pending_ == 0 && filling_.empty();
+    }
+
+    void flush() override
+    {
+        if (error_) {
+            filling_ = {};
+        } else if (!writing_ && !filling_.empty()) {
+            write_queue({}, {});
+        }
+    }
+
+    /// At the end of this turn of the loop: what is sent until then goes in one write.
+    void flush_soon()
+    {
+        if (!writing_ && !soon_) {
+            soon_ = true;
+            asio::post(connection_.get_executor(), turn_end{begin_operation()});
+        }
+    }
+
+    /// Writes the queue, then `payload`, then `trailer`, at once and without a copy of the payload,
+    /// which must live until `is_writing()` is false. Not while a write is pending.
+    void write_with(std::span<const std::byte> payload, std::vector<std::byte> trailer)
+    {
+        write_queue(payload, std::move(trailer));
+    }
+
+    /// Completes at the next change. Not while idle.
+    asio::awaitable<void> change()
+    {
+        return asio::async_initiate<const asio::use_awaitable_t<>, void()>(
+            initiate_wait{this, connection_.get_executor()}, asio::use_awaitable);
+    }
+
+    void wait(std::unique_ptr<wait_queue<>::waiter> last) override
+    {
+        if (const auto list = waiting_now_.lock()) {
+            list->push_back(std::move(last));
+        }
+    }
+
+private:
+    using waiters = std::vector<std::unique_ptr<wait_queue<>::waiter>>;
+    using buffers = std::array<asio::const_buffer, 3>;
+
+    /// What each pending operation holds.
+    struct operation
+    {
+        using executor_type = shard::executor_type;
+
+        executor_type get_executor() const noexcept
+        {
+            return box->connection_.get_executor();
+        }
+
+        outbox* box;
+        std::shared_ptr<waiters> waiting;
+    };
+
+    struct written : operation
+    {
+        void operator()(const std::error_code& error, std::size_t bytes)
+        {
+            this->box->write_ends(std::move(*this), error, bytes);
+        }
+    };
+
+    struct turn_end : operation
+    {
+        void operator()()
+        {
+            outbox& owner = *this->box;
+            owner.soon_ = false;
+            owner.flush();
+            owner.end_operation(std::move(*this));
+        }
+    };
+
+    struct initiate_wait
+    {
+        outbox* box;
+        shard::executor_type executor;
+
+        template <typename Handler>
+        void operator()(Handler&& handler) const
+        {
+            box->wait(wait_queue<>::make_waiter(executor, std::forward<Handler>(handler)));
+        }
+    };
+
+    operation begin_operation()
+    {
+        auto waiting = waiting_ ? std::move(waiting_) : waiting_now_.lock();
+        ++pending_;
+        return {this, std::move(waiting)};
+    }
+
+    void end_operation(operation ended)
+    {
+        --pending_;
+        const waiters woken = std::exchange(*ended.waiting, {});
+        if (pending_ == 0) {
+            waiting_ = std::move(ended.waiting);
+            if (filling_.empty()) {
+                connection_.server.buffers.give_back(std::move(filling_));
+                filling_ = {};
+            }
+        }
+        for (const auto& each : woken) {
+            each->complete();
+        }
+    }
+
+    void write_queue(std::span<const std::byte> payload, std::vector<std::byte> trailer)
+    {
+        writing_ = true;
+        ++writes_begun_;
+        sending_ = std::exchange(filling_, {});
+        trailer_ = std::move(trailer);
+        rest_ = {
+            asio::buffer(sending_), asio::const_buffer(payload.data(), payload.size()),
+            asio::buffer(trailer_)};
+        write_some(begin_operation());
+    }
+
+    void write_some(operation pending)
+    {
+        const initiate_write_some start{&connection_};
+        start(written{std::move(pending)}, rest_);
+    }
+
+    void write_ends(operation pending, const std::error_code& error, std::size_t bytes)
+    {
+        for (auto& buffer : rest_) {
+            const std::size_t done = std::min(bytes, buffer.size());
+            buffer += done;
+            bytes -= done;
+        }
+        if (!error && asio::buffer_size(rest_) != 0) {
+            write_some(std::move(pending));
+            return;
+        }
+        error_ = error;
+        rest_ = {};
+        connection_.server.buffers.give_back(std::move(sending_));
+        sending_ = {};
+        trailer_ = {};
+        writing_ = false;
+        flush();
+        end_operation(std::move(pending));
+    }
+
+    connection_operations& connection_;
+    std::vector<std::byte> filling_;
+    std::vector<std::byte> sending_;
+    std::vector<std::byte> trailer_;
+    buffers rest_ = {}; // of what is being written
+    std::error_code error_;
+    std::size_t writes_begun_ = 0;
+    std::size_t pending_ = 0; // operations that will call this object
+    bool writing_ = false;
+    bool soon_ = false;
+    std::shared_ptr<waiters> waiting_;   // null while an operation is pending
+    std::weak_ptr<waiters> waiting_now_; // the same object, wherever it is
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_OUTBOX_HPP

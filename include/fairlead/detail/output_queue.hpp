@@ -1,0 +1,36 @@
+// fairlead: what a connection's handler has sent and the kernel has not taken yet, as the
+// connection sees it. outbox.hpp fills and empties it.
+
+#ifndef FAIRLEAD_DETAIL_OUTPUT_QUEUE_HPP
+#define FAIRLEAD_DETAIL_OUTPUT_QUEUE_HPP
+
+#include <fairlead/detail/wait_queue.hpp>
+
+#include <cstddef>
+#include <memory>
+
+namespace fairlead::detail
+{
+class output_queue
+{
+public:
+    output_queue() = default;
+    output_queue(const output_queue&) = delete;
+    output_queue& operator=(const output_queue&) = delete;
+    virtual ~output_queue() = default;
+
+    /// Nothing is queued, and no operation is pending: the connection may go.
+    virtual bool is_idle() const noexcept = 0;
+
+    /// Begins to write what is queued.
+    virtual void flush() = 0;
+
+    /// `last` is woken at the next change. Not while idle.
+    virtual void wait(std::unique_ptr<wait_queue<>::waiter> last) = 0;
+
+    /// Input that was taken from the connection and not handed to the handler yet.
+    std::size_t unread_input = 0;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_OUTPUT_QUEUE_HPP
