@@ -1,7 +1,7 @@
 # What the scripts share: install what is missing to build fairlead here. Sourced, never run.
 # shellcheck shell=bash
 #
-#   bootstrap build|tests|ci    checks for everything the purpose needs and installs by apt what is missing
+#   bootstrap build|tests|fuzz|ci    checks for everything the purpose needs and installs by apt what is missing
 #
 # Each need is checked by looking for the thing itself, so whatever another package manager or a hand installed
 # counts. When nothing is missing, nothing touches the network. Without apt, or without the right to use it, the
@@ -65,7 +65,18 @@ has_header()
 
 has_catch2() { has_header catch2/catch_test_macros.hpp || has_header catch2/catch.hpp; }
 has_netcat() { has nc && nc -h 2>&1 | grep -qi openbsd; }
-has_clang() { first_of clang++-22 clang++-21 clang++-20 clang++-19 clang++-18 clang++-17 clang++-16 >/dev/null; }
+clangs=(clang++-22 clang++-21 clang++-20 clang++-19 clang++-18 clang++-17 clang++-16)
+has_clang() { first_of "${clangs[@]}" >/dev/null; }
+
+# The Clang that cmake/clang.cmake takes; its libFuzzer is in a package of its own.
+newest_clang() { first_of "${clangs[@]}" clang++; }
+has_libfuzzer()
+{
+    local clang
+    clang=$(newest_clang) || return 1
+    printf '%s\n' 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
+        "$clang" -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null
+}
 
 # need PACKAGE CHECK...: remembers the package when the check fails.
 missing=()
@@ -88,7 +99,7 @@ list_missing()
     need openssl has openssl
     need python3 has python3
     case $1 in
-    tests | ci)
+    tests | fuzz | ci)
         need catch2 has_catch2
         need ccache has ccache
         need socat has socat
@@ -98,8 +109,13 @@ list_missing()
         ;;
     esac
     case $1 in
+    fuzz | ci) need clang-19 has_clang ;;
+    esac
+    case $1 in
+    fuzz) need libclang-rt-19-dev has_libfuzzer ;;
+    esac
+    case $1 in
     ci)
-        need clang-19 has_clang
         need clang-format-14 has clang-format-14
         need clang-tidy-14 has clang-tidy-14
         ;;
@@ -119,12 +135,21 @@ is_known_to_apt() { apt-cache show "$1" >/dev/null 2>&1; }
 # The releases differ in what they call a new compiler: take the name that this one has.
 choose_names()
 {
-    local package chosen=()
+    local package clang chosen=()
     for package in "${missing[@]}"; do
         case $package in
         clang-19)
             is_known_to_apt clang-19 || package=clang-16
             is_known_to_apt "$package" || package=clang
+            ;;
+        libclang-rt-19-dev)
+            # That of the Clang that is here, or of the one chosen above.
+            if clang=$(first_of "${clangs[@]}"); then
+                package=libclang-rt-$("$clang" -dumpversion | sed 's/[.].*//')-dev
+            else
+                is_known_to_apt clang-19 || package=libclang-rt-16-dev
+            fi
+            is_known_to_apt "$package" || package=libclang-rt-dev
             ;;
         clang-format-14 | clang-tidy-14)
             # The format is defined by this version, and later releases do not have it: then it is not checked.

@@ -78,7 +78,7 @@ struct chunked
     }
 
     /// Appends a chunk; an empty payload ends the body. Throws `std::system_error` with
-    /// `errc::frame_too_large` above `max_frame`.
+    /// `errc::frame_too_large` above `max_frame`, or when the size has more digits than `max_line`.
     void encode(std::span<const std::byte> payload, std::vector<std::byte>& out) const
     {
         detail::encode_enclosed(*this, payload, out);
@@ -93,6 +93,9 @@ struct chunked
         while (shift + 4 < std::numeric_limits<std::size_t>::digits &&
                payload.size() >> (shift + 4) != 0) {
             shift += 4;
+        }
+        if (static_cast<std::size_t>(shift / 4) >= max_line) {
+            detail::refuse(errc::frame_too_large);
         }
         for (; shift >= 0; shift -= 4) {
             out.push_back(static_cast<std::byte>(digits[payload.size() >> shift & 0xf]));

@@ -81,7 +81,7 @@ struct cobs
     void encode(std::span<const std::byte> payload, std::vector<std::byte>& out) const
     {
         detail::require_size(payload.size(), max_frame);
-        out.reserve(out.size() + payload.size() + payload.size() / (full - 1) + 2);
+        make_room(out, payload.size() + payload.size() / (full - 1) + 2);
         for (;;) {
             const std::size_t most = std::min<std::size_t>(payload.size(), full - 1);
             const void* const zero = most != 0 ? std::memchr(payload.data(), 0, most) : nullptr;
@@ -90,7 +90,8 @@ struct cobs
                     ? static_cast<std::size_t>(static_cast<const std::byte*>(zero) - payload.data())
                     : most;
             out.push_back(static_cast<std::byte>(size + 1));
-            out.insert(out.end(), payload.begin(), payload.begin() + static_cast<long>(size));
+            const auto block = payload.first(size);
+            out.insert(out.end(), block.begin(), block.end());
             if (size == payload.size()) {
                 break; // also after a full block: nothing follows it
             }
@@ -104,6 +105,15 @@ struct cobs
     }
 
 private:
+    /// So that nothing can fail half-way. Grows like `push_back`, because frame after frame may be
+    /// appended to the same bytes.
+    static void make_room(std::vector<std::byte>& out, std::size_t size)
+    {
+        if (out.capacity() - out.size() < size) {
+            out.reserve(std::max(out.size() + size, out.capacity() + out.capacity() / 2));
+        }
+    }
+
     static constexpr unsigned full = 0xff;          // a block without a zero behind it
     static constexpr unsigned left_mask = 0xff;     // bytes of the block that are still to come
     static constexpr unsigned zero_follows = 0x100; // unless the frame ends with the block

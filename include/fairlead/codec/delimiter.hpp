@@ -7,8 +7,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,30 +46,20 @@ struct delimiter
     decode_result decode(std::span<const std::byte> bytes, decode_progress& progress) const noexcept
     {
         const std::string_view text = text_of(bytes);
-        std::size_t end = std::string_view::npos;
-        std::size_t size = 0;
+        if (const auto [size, end] = find(text, progress.scanned); end != 0) {
+            return size > max_frame ? decode_result::failed(errc::frame_too_large)
+                                    : decode_result::frame(end, 0, keep ? end : size);
+        }
+        progress.scanned = text.size();
+        std::size_t most_begun = 0;
+        std::size_t missing = delimiters.front().size();
         for (const std::string& each : delimiters) {
-            const std::size_t found = find_end(text.substr(0, end), each, progress.scanned);
-            if (found < end || (found == end && each.size() > end - size)) {
-                end = found;
-                size = found - each.size();
-            }
+            const std::size_t begun = begun_at_end(text, each);
+            most_begun = std::max(most_begun, begun);
+            missing = std::min(missing, each.size() - begun);
         }
-        if (end == std::string_view::npos) {
-            progress.scanned = text.size();
-            std::size_t most_begun = 0;
-            std::size_t missing = delimiters.front().size();
-            for (const std::string& each : delimiters) {
-                const std::size_t begun = begun_at_end(text, each);
-                most_begun = std::max(most_begun, begun);
-                missing = std::min(missing, each.size() - begun);
-            }
-            return text.size() - most_begun > max_frame
-                       ? decode_result::failed(errc::frame_too_large)
-                       : decode_result::needs(missing);
-        }
-        return size > max_frame ? decode_result::failed(errc::frame_too_large)
-                                : decode_result::frame(end, 0, keep ? end : size);
+        return text.size() - most_begun > max_frame ? decode_result::failed(errc::frame_too_large)
+                                                    : decode_result::needs(missing);
     }
 
     /// Appends the payload and the first delimiter. With `keep`, a payload that is a frame already
@@ -89,21 +77,20 @@ struct delimiter
             return;
         }
         detail::require_size(payload.size(), max_frame);
-        decode_progress progress;
-        if (decode(payload, progress).what != decode_result::outcome::incomplete) {
-            detail::refuse(errc::malformed_frame); // it holds a delimiter
+        // The first delimiter to be complete must be the one behind the payload: none in the
+        // payload, and none that begins in it and ends in the delimiter.
+        if (find(text_of(payload), 0).end != 0) {
+            detail::refuse(errc::malformed_frame);
         }
-        // One may also begin in the payload and end in the delimiter.
         std::size_t longest = 0;
         for (const std::string& each : delimiters) {
             longest = std::max(longest, each.size());
         }
-        const std::string& ending = delimiters.front();
         const auto tail = payload.last(std::min(payload.size(), longest));
-        const std::string seam = std::string(text_of(tail)) + ending;
-        progress = {};
-        const auto end = delimiter{delimiters, false, seam.size()}.decode(bytes_of(seam), progress);
-        if (end.consumed != seam.size() || end.size != tail.size()) {
+        std::string seam(text_of(tail));
+        seam += delimiters.front();
+        const auto [size, end] = find(seam, tail.size());
+        if (end != seam.size() || size != tail.size()) {
             detail::refuse(errc::malformed_frame);
         }
     }
@@ -118,6 +105,8 @@ struct delimiter
     }
 
 private:
+    static constexpr std::size_t smallest_piece = 128;
+
     /// With `keep`: it has its delimiter already.
     bool is_frame(std::span<const std::byte> payload) const noexcept
     {
@@ -129,18 +118,47 @@ private:
         return end.what == decode_result::outcome::frame && end.consumed == payload.size();
     }
 
-    /// Where the first `wanted` that is not complete within the first `known` bytes ends; npos:
-    /// nowhere.
-    static std::size_t find_end(
-        std::string_view text, std::string_view wanted, std::size_t known) noexcept
+    /// A frame's size without its delimiter and with it; 0 and 0: there is none.
+    struct found_frame
     {
-        const std::size_t overlap = std::min(known, wanted.size() - 1);
-        const std::size_t from = known - overlap;
-        if (from > text.size()) {
-            return std::string_view::npos;
+        std::size_t size = 0;
+        std::size_t end = 0;
+    };
+
+    /// The first frame of `text`, in whose first `known` bytes no delimiter is complete.
+    found_frame find(std::string_view text, std::size_t known) const noexcept
+    {
+        if (delimiters.size() == 1) {
+            return find_in(text, known);
         }
-        const std::size_t begin = text.find(wanted, from);
-        return begin == std::string_view::npos ? begin : begin + wanted.size();
+        // Several are looked for piece by piece: one that is rare is not to be sought in all that
+        // has come, again for each of the small frames that another one ends.
+        for (std::size_t piece = smallest_piece; known < text.size(); piece *= 2) {
+            const std::size_t next = known + std::min(piece, text.size() - known);
+            if (const found_frame found = find_in(text.substr(0, next), known); found.end != 0) {
+                return found;
+            }
+            known = next;
+        }
+        return {};
+    }
+
+    found_frame find_in(std::string_view text, std::size_t known) const noexcept
+    {
+        found_frame found;
+        for (const std::string& each : delimiters) {
+            const std::size_t from = known - std::min(known, each.size() - 1);
+            const std::size_t size = text.find(each, from);
+            if (size == std::string_view::npos) {
+                continue;
+            }
+            const std::size_t end = size + each.size();
+            if (found.end == 0 || end < found.end || (end == found.end && size < found.size)) {
+                found = {.size = size, .end = end};
+                text = text.substr(0, end); // nothing that ends later counts
+            }
+        }
+        return found;
     }
 
     /// How much of `wanted`, but not all of it, is at the end of `text`.

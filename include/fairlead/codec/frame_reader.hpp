@@ -122,12 +122,8 @@ public:
     /// now, or has failed.
     std::size_t wanted() const
     {
-        if (looked_at_ != 0 && looked_at_ == pending().size()) {
-            return seen_.what == decode_result::outcome::incomplete ? seen_.size : 0;
-        }
-        auto progress = progress_;
-        const auto seen = codec_.decode(pending(), progress);
-        return seen.what == decode_result::outcome::incomplete ? seen.size : 0;
+        look();
+        return seen_.what == decode_result::outcome::incomplete ? seen_.size : 0;
     }
 
     /// What was fed and has not been handed out as a frame. Valid like a frame.
@@ -168,7 +164,8 @@ private:
         buffer_.consume(std::exchange(handed_out_, 0));
     }
 
-    void look()
+    /// Const, so that `wanted` leaves what it has found to `next`, and nothing is looked at twice.
+    void look() const
     {
         const auto bytes = pending();
         if (seen_.what != decode_result::outcome::incomplete ||
@@ -189,9 +186,10 @@ private:
     Codec codec_;
     detail::byte_buffer buffer_;
     std::size_t handed_out_ = 0; // bytes at the front that the last frame took
-    std::size_t looked_at_ = 0;  // bytes that the decoder has seen of the frame that comes next
-    decode_progress progress_;
-    decode_result seen_;
+    // What the decoder has seen of the frame that comes next.
+    mutable std::size_t looked_at_ = 0; // bytes of it
+    mutable decode_progress progress_;
+    mutable decode_result seen_;
 };
 } // namespace fairlead::codec
 

@@ -97,6 +97,8 @@ TEST_CASE("chunks, their lines and trailers have their limits", "[codec][chunked
     check_stream(unlimited, "ffffffffffffffff\r\n", fails(errc::frame_too_large, 15));
     check_stream(unlimited, "fffffffffffffffff\r\n", fails(errc::frame_too_large, 15));
     CHECK_FALSE(chunked{.max_line = 0}.problem().empty());
+    CHECK(encoded(chunked{.max_line = 1}, std::string(15, 'x')).front() == 'f');
+    CHECK(refusal(chunked{.max_line = 1}, std::string(16, 'x')) == errc::frame_too_large);
 }
 
 TEST_CASE("random chunks come back", "[codec][chunked]")

@@ -76,6 +76,18 @@ TEST_CASE("the limit of a stuffed frame counts its payload", "[codec][cobs]")
     CHECK(refusal(codec, "xyza") == errc::frame_too_large);
 }
 
+TEST_CASE("frame after frame may be stuffed into the same bytes", "[codec][cobs]")
+{
+    std::vector<std::byte> out;
+    std::size_t moves = 0;
+    for (int i = 0; i < 10'000; ++i) {
+        const auto* const place = out.data();
+        cobs{}.encode(fairlead::codec::bytes_of("payload"), out);
+        moves += place != out.data() ? 1 : 0;
+    }
+    CHECK(moves < 50); // it grows by a factor, not by a frame
+}
+
 TEST_CASE("random payloads come back from their stuffing", "[codec][cobs]")
 {
     check_round_trips(cobs{}, all_bytes(), 2000);

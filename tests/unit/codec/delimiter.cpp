@@ -49,6 +49,36 @@ TEST_CASE("a payload that would end elsewhere is refused", "[codec][delimiter]")
     CHECK(refusal(delimiter{{"||"}, true}, "a||b||") == errc::malformed_frame);
 }
 
+TEST_CASE("a delimiter far away is found as one nearby", "[codec][delimiter]")
+{
+    const delimiter codec{{"\r\n", "\n"}};
+    for (const std::size_t size : {126U, 127U, 128U, 129U, 382U, 383U, 384U, 385U, 100'000U}) {
+        const std::string text(size, 'x');
+        CAPTURE(size);
+        const auto found = decode_whole(codec, text + "\r\n" + text + "\n" + text + "\r");
+        CHECK((found == cut_off({text, text})));
+    }
+}
+
+// Takes minutes when each frame searches all that follows it for the delimiter that is not there.
+TEST_CASE("a rare delimiter is not sought again for each frame", "[codec][delimiter]")
+{
+    constexpr std::size_t count = 2'000'000;
+    std::string stream;
+    for (std::size_t i = 0; i < count; ++i) {
+        stream += "x\n";
+    }
+    const delimiter codec{{"\r\n", "\n"}};
+    fairlead::codec::frame_reader reader(codec);
+    reader.feed(fairlead::codec::bytes_of(stream));
+    std::error_code error;
+    std::size_t frames = 0;
+    while (reader.next(error)) {
+        ++frames;
+    }
+    CHECK(frames == count);
+}
+
 TEST_CASE("delimiters that delimit nothing are refused", "[codec][delimiter]")
 {
     CHECK_FALSE(delimiter{{}}.problem().empty());

@@ -1,4 +1,7 @@
 #include "support/codec.hpp"
+#include <fairlead/codec/chunked.hpp>
+#include <fairlead/codec/cobs.hpp>
+#include <fairlead/codec/delimiter.hpp>
 #include <fairlead/codec/length_prefix.hpp>
 #include <fairlead/codec/line.hpp>
 
@@ -51,6 +54,68 @@ TEST_CASE("a reader that has failed stays failed", "[codec][frame_reader]")
         CHECK(reader.finish() == errc::frame_too_large);
         reader.feed(bytes_of("\nok\n"));
     }
+}
+
+TEST_CASE("a failed reader wants nothing, whatever follows", "[codec][frame_reader]")
+{
+    // The byte that is wrong here would be right in the state that it leads to.
+    frame_reader reader(fairlead::codec::chunked{});
+    std::error_code error;
+    reader.feed(bytes_of("0\r\n:"));
+    CHECK_FALSE(reader.next(error));
+    CHECK(error == errc::malformed_frame);
+    reader.feed(bytes_of("x"));
+    CHECK(reader.wanted() == 0);
+    CHECK(reader.has_next());
+}
+
+TEST_CASE("a reader that knows of a frame wants nothing, whatever follows", "[codec][frame_reader]")
+{
+    frame_reader reader(fairlead::codec::cobs{});
+    std::error_code error;
+    reader.feed(bytes_of("\2x\0"s));
+    CHECK(reader.has_next());
+    reader.feed(bytes_of("\3y"));
+    CHECK(reader.wanted() == 0);
+    CHECK(text_of(*reader.next(error)) == "x");
+    CHECK(reader.wanted() == 2);
+}
+
+namespace
+{
+/// Feeds `size` bytes one at a time, and each that was looked at is wiped before the next comes,
+/// except the last `kept`: a decoder that looks again finds no frame or one too many.
+template <typename Codec>
+void check_looks_once(
+    const Codec& codec, const std::string& begin, char filler, const std::string& end, char wiped,
+    std::size_t kept)
+{
+    constexpr std::size_t size = 1000;
+    std::string stream = begin + std::string(size, filler) + end;
+    fairlead::codec::decode_progress progress;
+    using fairlead::codec::decode_result;
+    for (std::size_t fed = 1; fed < stream.size(); ++fed) {
+        const auto seen = codec.decode(bytes_of(stream.substr(0, fed)), progress);
+        REQUIRE(seen.what == decode_result::outcome::incomplete);
+        if (fed > kept) {
+            stream[fed - kept - 1] = wiped;
+        }
+    }
+    const auto seen = codec.decode(bytes_of(stream), progress);
+    CHECK(seen.what == decode_result::outcome::frame);
+    CHECK(seen.consumed == stream.size());
+}
+} // namespace
+
+TEST_CASE("what was looked at is not looked at again", "[codec][frame_reader]")
+{
+    using namespace fairlead::codec;
+    check_looks_once(line{}, "", 'x', "\r\n", '\n', 1);
+    check_looks_once(delimiter{{"||"}}, "", 'x', "||", '|', 2);
+    check_looks_once(delimiter{{"\r\n", "\n"}}, "", 'x', "\r\n", '\n', 1);
+    check_looks_once(chunked{}, "1;", 'x', "\r\n.\r\n", '\n', 1);
+    check_looks_once(chunked{}, "0\r\na:", 'x', "\r\n\r\n", '\n', 0);
+    check_looks_once(cobs{}, "", '\1', "\1\0"s, '\0', 0);
 }
 
 TEST_CASE("an end between frames is none, and inside one it is", "[codec][frame_reader]")

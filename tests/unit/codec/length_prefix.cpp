@@ -88,6 +88,36 @@ TEST_CASE("the seven examples of Netty's decoder", "[codec][length_prefix]")
     }
 }
 
+TEST_CASE("the seven examples of tokio-util's codec", "[codec][length_prefix]")
+{
+    const std::string text = "Hello world";
+    const struct
+    {
+        length_prefix codec;
+        std::string head;
+        std::string kept; // of the head
+    } examples[] = {
+        {{.length_bytes = 2, .bytes_to_strip = 0}, "\0\x0b"s, "\0\x0b"s},
+        {{.length_bytes = 2, .bytes_to_strip = 2}, "\0\x0b"s, ""},
+        {{.length_bytes = 2, .length_adjustment = -2, .bytes_to_strip = 0}, "\0\x0d"s, "\0\x0d"s},
+        {{.length_bytes = 3, .length_adjustment = 2, .bytes_to_strip = 0},
+         "\0\0\x0b\xca\xfe"s,
+         "\0\0\x0b\xca\xfe"s},
+        {{.length_bytes = 2, .length_offset = 1, .length_adjustment = 1, .bytes_to_strip = 3},
+         "\xca\0\x0b\xfe"s,
+         "\xfe"s},
+        {{.length_bytes = 2, .length_offset = 1, .length_adjustment = -3, .bytes_to_strip = 3},
+         "\xca\0\x0f\xfe"s,
+         "\xfe"s},
+        // There num_skip alone makes the head longer than its fields; here the adjustment does.
+        {{.length_bytes = 3, .length_adjustment = 1, .bytes_to_strip = 4}, "\0\0\x0b\xff"s, ""},
+    };
+    for (const auto& [codec, head, kept] : examples) {
+        CAPTURE(head);
+        check_stream(codec, head + text + head + text, frames({kept + text, kept + text}));
+    }
+}
+
 TEST_CASE("max_frame bounds what follows the length", "[codec][length_prefix]")
 {
     const length_prefix codec{.max_frame = 5};

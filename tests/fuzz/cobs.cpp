@@ -1,0 +1,10 @@
+#include "fuzz.hpp"
+#include <fairlead/codec/cobs.hpp>
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size)
+{
+    fuzz::input input(data, size);
+    const fairlead::codec::cobs codec{.max_frame = input.limit()};
+    fuzz::check(codec, input.rest(), fuzz::promise::payload);
+    return 0;
+}

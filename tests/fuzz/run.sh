@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Builds every fuzz target with Clang and runs each, as many at once as there are cores. Fails on any finding.
+#
+#   bash tests/fuzz/run.sh             60 seconds each
+#   bash tests/fuzz/run.sh 600         10 minutes each
+#   bash tests/fuzz/run.sh 600 line    one target
+#
+# What a fuzzer learns goes to a scratch folder that is removed, never to the tree; what it finds stays in
+# build/fuzz/findings, and is run again by: build/fuzz/tests/fuzz/fuzzers/<target> <file>
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# shellcheck source=cmake/bootstrap.sh
+. cmake/bootstrap.sh
+
+seconds=${1:-60}
+[ $# -eq 0 ] || shift
+targets=("$@")
+
+bootstrap fuzz
+say "configuring, preset fuzz"
+cmake --preset fuzz >/dev/null
+say "building the fuzzers"
+cmake --build --preset fuzz --parallel "$(build_jobs)"
+
+fuzzers=build/fuzz/tests/fuzz/fuzzers
+findings=build/fuzz/findings
+mkdir -p "$findings"
+if [ ${#targets[@]} -eq 0 ]; then
+    for source in tests/fuzz/*.cpp; do
+        target=$(basename "$source" .cpp)
+        [ "$target" = replay ] || targets+=("$target")
+    done
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+run_one()
+{
+    local target=$1 log=$scratch/$1.log
+    mkdir "$scratch/$target"
+    if "$fuzzers/$target" -max_total_time="$seconds" -max_len=1024 -timeout=10 -rss_limit_mb=1024 \
+        -artifact_prefix="$findings/$target-" -print_final_stats=1 \
+        "$scratch/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1; then
+        say "$target: nothing found in $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs"
+    else
+        tail -n 60 "$log" >&2
+        say "$target: FOUND SOMETHING, see $findings"
+        return 1
+    fi
+}
+
+say "fuzzing ${#targets[@]} targets for $seconds seconds each"
+export -f run_one say
+export fuzzers findings scratch seconds
+printf '%s\0' "${targets[@]}" | xargs --null --max-args=1 --max-procs="$(nproc)" bash -c 'run_one "$1"' run_one
