@@ -64,6 +64,7 @@ has_header()
 }
 
 has_catch2() { has_header catch2/catch_test_macros.hpp || has_header catch2/catch.hpp; }
+has_postgresql() { has psql && has pgbench && { has initdb || ls /usr/lib/postgresql/*/bin/initdb; }; }
 has_netcat() { has nc && nc -h 2>&1 | grep -qi openbsd; }
 clangs=(clang++-22 clang++-21 clang++-20 clang++-19 clang++-18 clang++-17 clang++-16)
 has_clang() { first_of "${clangs[@]}" >/dev/null; }
@@ -106,13 +107,15 @@ list_missing()
         need netcat-openbsd has_netcat
         need curl has curl
         need strace has strace
+        need redis-tools has redis-benchmark
+        need postgresql has_postgresql
         ;;
     esac
     case $1 in
     fuzz | ci) need clang-19 has_clang ;;
     esac
     case $1 in
-    fuzz) need libclang-rt-19-dev has_libfuzzer ;;
+    fuzz | ci) need libclang-rt-19-dev has_libfuzzer ;;
     esac
     case $1 in
     ci)
@@ -172,7 +175,7 @@ bootstrap()
             "(Debian's names). There is no apt here: please install them with your package manager, that is" \
             "g++ 12 or newer, CMake 3.25 or newer, Ninja, pkg-config, standalone Asio 1.22 or newer (headers)," \
             "OpenSSL 1.1.1 or newer (headers and the openssl command), python3; for the tests also Catch2 2 or 3," \
-            "socat, OpenBSD's nc, curl and strace."
+            "socat, OpenBSD's nc, curl, strace, Redis' tools and PostgreSQL."
         [ "$(id -u)" -eq 0 ] || has sudo || give_up \
             "this machine lacks: ${missing[*]}" \
             "Run this script as root, or have root run: apt-get install ${missing[*]}"

@@ -5,8 +5,6 @@
 //        (sleep 60) | nc 127.0.0.1 7910 | (sleep 5; cat)     says "missed" where readings are left out
 
 #include "print_events.hpp"
-#include <fairlead/codec/framed.hpp>
-#include <fairlead/codec/line.hpp>
 #include <fairlead/fairlead.hpp>
 
 #include <asio/co_spawn.hpp>

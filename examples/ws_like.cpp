@@ -9,8 +9,6 @@
 //        'c' close: 16-bit code, text; answered by the same, and then nothing follows
 
 #include "print_events.hpp"
-#include <fairlead/codec/framed.hpp>
-#include <fairlead/codec/length_prefix.hpp>
 #include <fairlead/fairlead.hpp>
 
 #include <asio/co_spawn.hpp>

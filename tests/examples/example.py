@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,14 @@ class Failure(Exception):
 def check(holds, what):
     if not holds:
         raise Failure(what)
+
+
+def skip_without(*tools):
+    """Ends the test as skipped when a tool is absent."""
+    for tool in tools:
+        if not shutil.which(tool):
+            print(f"skipped: {tool} is not installed")
+            sys.exit(77)
 
 
 class Server:

@@ -22,7 +22,8 @@ namespace fairlead::codec
 /// come.
 struct delimiter
 {
-    /// At least one, none of them empty. `encode` uses the first.
+    /// At least one, none of them empty. The first to be complete ends the frame, so that one which
+    /// holds another before its own end is never found. `encode` uses the first of the list.
     std::vector<std::string> delimiters;
     /// The payload includes the delimiter.
     bool keep = false;

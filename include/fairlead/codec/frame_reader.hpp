@@ -22,7 +22,7 @@ namespace fairlead::codec
 ///
 /// A frame is a view into the reader's buffer, valid until the next call of a member that is not
 /// const. A stream that was found malformed stays so: there is no way to tell where its next frame
-/// begins.
+/// begins. Do not feed it any more; what it is fed is kept.
 ///
 /// One thread at a time.
 /// \code

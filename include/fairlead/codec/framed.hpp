@@ -111,9 +111,10 @@ public:
     }
 
     /// The next frame. Empty: the peer finished between frames, or a drain began while nothing of
-    /// a frame had arrived. Throws `std::system_error`: `errc::frame_too_large`,
-    /// `errc::malformed_frame`, `errc::truncated_frame` (the peer finished inside a frame), and
-    /// what ends a connection.
+    /// a frame had arrived; look at `connection::draining()` too where a peer may send without a
+    /// pause. Throws `std::system_error`: `errc::frame_too_large`, `errc::malformed_frame`,
+    /// `errc::truncated_frame` (the peer finished inside a frame), and what ends a connection.
+    /// After the first three the peer can still be told: `send` works.
     asio::awaitable<std::optional<frame>> next()
     {
         std::error_code error;
