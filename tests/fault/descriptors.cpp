@@ -33,12 +33,6 @@ void limit_descriptors()
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-std::size_t open_descriptors()
-{
-    const auto listed = std::filesystem::directory_iterator("/proc/self/fd");
-    return static_cast<std::size_t>(std::distance(begin(listed), end(listed)));
-}
-
 /// Takes every descriptor that is left.
 class descriptor_hoard
 {
@@ -125,15 +119,6 @@ std::chrono::microseconds processor_time()
     return sum(usage.ru_utime, usage.ru_stime);
 }
 
-std::size_t times(const std::string& text, const std::string& part)
-{
-    std::size_t count = 0;
-    for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
-        ++count;
-    }
-    return count;
-}
-
 /// What a client has met, as far as it knows within `patience`.
 enum class fate
 {
@@ -181,7 +166,7 @@ TEST_CASE(
         {
             asio::io_context warm_up; // what stays open for good is opened now
         }
-        const auto before = open_descriptors();
+        const auto before = test::open_descriptors();
         {
             test::running_server server(test::echo, unlimited());
             report_events(server, report);
@@ -200,7 +185,7 @@ TEST_CASE(
                 " refused=" + std::to_string(stats.refused));
             next_signal();
         }
-        report.say("leaked " + std::to_string(open_descriptors() - before));
+        report.say("leaked " + std::to_string(test::open_descriptors() - before));
     });
     const auto port = static_cast<std::uint16_t>(std::stoi(child.expect("port ")));
     std::vector<test::client> clients;
@@ -216,9 +201,9 @@ TEST_CASE(
         200'000); // of a second; a loop that spins takes all of it
 
     // One episode, told once; those who wait are let go one after the other, and nobody else suffers.
-    CHECK(times(child.heard(), "error ") == 1);
-    CHECK(times(child.heard(), "paused ") == 1);
-    CHECK(times(child.heard(), "resumed ") == 0);
+    CHECK(test::times(child.heard(), "error ") == 1);
+    CHECK(test::times(child.heard(), "paused ") == 1);
+    CHECK(test::times(child.heard(), "resumed ") == 0);
     std::vector<test::client> served;
     std::vector<test::client> waiting;
     int refused = 0;
@@ -316,9 +301,11 @@ TEST_CASE(
         client.send("x");
         REQUIRE(client.receive(1) == "x");
         child.expect("resumed");
-        CHECK(times(child.heard(), "error " + out_of_descriptors) == episode); // once for each time
-        CHECK(times(child.heard(), "paused " + out_of_descriptors) == episode);
-        CHECK(times(child.heard(), "resumed ") == episode);
+        CHECK(
+            test::times(child.heard(), "error " + out_of_descriptors) ==
+            episode); // once for each time
+        CHECK(test::times(child.heard(), "paused " + out_of_descriptors) == episode);
+        CHECK(test::times(child.heard(), "resumed ") == episode);
     }
     child.signal(SIGTERM);
     CHECK(child.wait() == 0);

@@ -42,15 +42,6 @@ asio::awaitable<void> echo_until_quit(fairlead::connection& connection, std::pro
     }
 }
 
-std::size_t times(const std::string& text, const std::string& part)
-{
-    std::size_t count = 0;
-    for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
-        ++count;
-    }
-    return count;
-}
-
 std::string contents(const std::string& file)
 {
     std::ifstream stream(file);
@@ -178,10 +169,10 @@ TEST_CASE("a client that is lost before it is accepted is passed over in silence
     traced_server server("error=" + error + ":when=1..4");
     require_service(server.port());
     const auto heard = server.quit();
-    CHECK(times(server.trace(), "(INJECTED)") == 4);
+    CHECK(test::times(server.trace(), "(INJECTED)") == 4);
     CHECK(heard.find("accept_errors 4") != std::string::npos);
-    CHECK(times(heard, "error ") == 0); // nobody could do anything about it
-    CHECK(times(heard, "paused") == 0);
+    CHECK(test::times(heard, "error ") == 0); // nobody could do anything about it
+    CHECK(test::times(heard, "paused") == 0);
 }
 
 TEST_CASE("a shortage pauses accepting, says so once, and passes", "[syscalls]")
@@ -203,11 +194,11 @@ TEST_CASE("a shortage pauses accepting, says so once, and passes", "[syscalls]")
     traced_server server("error=" + std::string(error) + ":when=1..4");
     require_service(server.port());
     const auto heard = server.quit();
-    CHECK(times(server.trace(), "(INJECTED)") == 4);
+    CHECK(test::times(server.trace(), "(INJECTED)") == 4);
     const std::string message = make_error_code(code).message();
-    CHECK(times(heard, "error " + message) == 1);
-    CHECK(times(heard, "paused " + message) == 1);
-    CHECK(times(heard, "resumed") == 1);
+    CHECK(test::times(heard, "error " + message) == 1);
+    CHECK(test::times(heard, "paused " + message) == 1);
+    CHECK(test::times(heard, "resumed") == 1);
     CHECK(heard.find("paused") < heard.find("resumed"));
 }
 
@@ -222,7 +213,7 @@ TEST_CASE("a shortage resets the client that waits longest, through the reserve"
     CHECK(refused.receive_rest().end == test::stream_end::reset);
     require_service(server.port());
     server.quit();
-    CHECK(times(server.trace(), "(INJECTED)") == 1);
+    CHECK(test::times(server.trace(), "(INJECTED)") == 1);
 }
 
 TEST_CASE("an error that nobody knows is told once, and tried again", "[syscalls]")
@@ -236,10 +227,10 @@ TEST_CASE("an error that nobody knows is told once, and tried again", "[syscalls
     traced_server server("error=" + error + ":when=1..4");
     require_service(server.port());
     const auto heard = server.quit();
-    CHECK(times(server.trace(), "(INJECTED)") == 4);
-    CHECK(times(heard, "error ") == 1);
-    CHECK(times(heard, "paused") == 1);
-    CHECK(times(heard, "resumed") == 1);
+    CHECK(test::times(server.trace(), "(INJECTED)") == 4);
+    CHECK(test::times(heard, "error ") == 1);
+    CHECK(test::times(heard, "paused") == 1);
+    CHECK(test::times(heard, "resumed") == 1);
 }
 
 TEST_CASE("an interrupted accept is simply repeated", "[syscalls]")
@@ -251,7 +242,7 @@ TEST_CASE("an interrupted accept is simply repeated", "[syscalls]")
     traced_server server("error=EINTR:when=1..4");
     require_service(server.port());
     const auto heard = server.quit();
-    CHECK(times(server.trace(), "(INJECTED)") == 4);
+    CHECK(test::times(server.trace(), "(INJECTED)") == 4);
     CHECK(heard.find("accept_errors 0") != std::string::npos);
 }
 
@@ -267,8 +258,8 @@ TEST_CASE("accept that fails for ever neither spins nor stays secret", "[syscall
     traced_server server("error=" + error);
     test::client client(server.port());
     server.process().expect("paused ");
-    CHECK(times(server.process().heard(), "error ") == 1);
-    const auto calls = times(server.trace(), "(INJECTED)");
+    CHECK(test::times(server.process().heard(), "error ") == 1);
+    const auto calls = test::times(server.trace(), "(INJECTED)");
     CHECK(calls >= 1);
     CHECK(
         calls < 1'000); // a batch or two; without a pause there were tens of thousands in a second

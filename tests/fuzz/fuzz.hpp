@@ -76,6 +76,14 @@ public:
         return one_of(limits);
     }
 
+    /// The next bytes; fewer when there are fewer.
+    std::span<const std::byte> take(std::size_t size) noexcept
+    {
+        const auto taken = rest_.first(std::min(size, rest_.size()));
+        rest_ = rest_.subspan(taken.size());
+        return taken;
+    }
+
     std::span<const std::byte> rest() const noexcept
     {
         return rest_;

@@ -77,7 +77,7 @@ socket_facts facts_of_accepted(fairlead::server_config config)
     return seen.get_future().get();
 }
 
-std::set<int> open_descriptors()
+std::set<int> listed_descriptors()
 {
     std::set<int> descriptors;
     for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
@@ -90,7 +90,7 @@ std::set<int> open_descriptors()
 /// The descriptor that listens on `port`; -1: none.
 int listener_on(std::uint16_t port)
 {
-    for (const int fd : open_descriptors()) {
+    for (const int fd : listed_descriptors()) {
         sockaddr_in own{};
         socklen_t size = sizeof own;
         if (int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 1 &&
@@ -167,14 +167,14 @@ TEST_CASE("what is switched off is left to the kernel", "[accept][options]")
 
 TEST_CASE("no descriptor of a server reaches a program that is executed", "[accept][options]")
 {
-    const auto before = open_descriptors();
+    const auto before = listed_descriptors();
     test::running_server server(test::echo);
     server.start();
     test::client client(server.port());
     client.send("x");
     REQUIRE(client.receive(1) == "x");
     int seen = 0;
-    for (const int fd : open_descriptors()) {
+    for (const int fd : listed_descriptors()) {
         if (before.count(fd) == 0) {
             ++seen;
             std::error_code ignored;

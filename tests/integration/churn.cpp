@@ -51,12 +51,6 @@ asio::awaitable<void> moody_echo(fairlead::connection& connection)
     }
 }
 
-std::size_t open_descriptors()
-{
-    const auto listed = std::filesystem::directory_iterator("/proc/self/fd");
-    return static_cast<std::size_t>(std::distance(begin(listed), end(listed)));
-}
-
 /// Echo, and the client's FIN first.
 void leave_by_fin(test::client& client)
 {
@@ -195,7 +189,7 @@ TEST_CASE(
     constexpr std::size_t each_way = total / ways;
     static_assert(each_way > 800);
 
-    const auto before = open_descriptors();
+    const auto before = test::open_descriptors();
     {
         auto config = test::local_config();
         config.idle_timeout = 2s;
@@ -204,7 +198,7 @@ TEST_CASE(
         server.start();
         test::client(server.port()).close(); // whatever is opened once is open now
         REQUIRE(server.log.wait_for(connection_event_kind::closed));
-        const auto running = open_descriptors();
+        const auto running = test::open_descriptors();
 
         std::vector<test::client> silent;
         for (std::size_t i = 0; i < total; ++i) {
@@ -237,16 +231,16 @@ TEST_CASE(
         CHECK(because(stats, close_reason::server_closed) == 0);
         // Only what the handlers threw on their own is an error.
         CHECK(server.log.errors().size() == because(stats, close_reason::handler_failed));
-        CHECK(open_descriptors() == running);
+        CHECK(test::open_descriptors() == running);
     }
-    CHECK(open_descriptors() == before);
+    CHECK(test::open_descriptors() == before);
 }
 
 TEST_CASE(
     "TLS connections leave in every possible way, also before they are connections", "[churn][tls]")
 {
     constexpr std::size_t rounds = 60;
-    const auto before = open_descriptors();
+    const auto before = test::open_descriptors();
     {
         const test::certificate own{test::certificate_options{}};
         auto config = test::local_config();
@@ -260,7 +254,7 @@ TEST_CASE(
         const auto secured = [&] { return test::tls_client(test::client(server.port())); };
         test::client(server.port()).close();
         REQUIRE(server.log.wait_for(connection_event_kind::closed));
-        const auto running = open_descriptors();
+        const auto running = test::open_descriptors();
 
         std::vector<test::client> silent;
         std::vector<test::tls_client> idle;
@@ -322,7 +316,7 @@ TEST_CASE(
         CHECK(because(stats, close_reason::pre_open_timeout) == 2 * rounds);
         CHECK(because(stats, close_reason::idle_timeout) >= rounds);
         CHECK(because(stats, close_reason::handler_failed) == rounds);
-        CHECK(open_descriptors() == running);
+        CHECK(test::open_descriptors() == running);
     }
-    CHECK(open_descriptors() == before);
+    CHECK(test::open_descriptors() == before);
 }

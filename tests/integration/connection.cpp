@@ -18,6 +18,7 @@
 
 using namespace fairlead;
 using namespace std::chrono_literals;
+using test::either;
 using test::speaks;
 
 namespace
@@ -57,11 +58,6 @@ bool all_has_arrived(test::client& client)
         int unacknowledged = 0;
         return ::ioctl(client.fd(), SIOCOUTQ, &unacknowledged) == 0 && unacknowledged == 0;
     });
-}
-
-speaks either()
-{
-    return GENERATE(speaks::plain, speaks::tls);
 }
 
 // Each operation once with an error_code and once without, the first three bytes of it at least.

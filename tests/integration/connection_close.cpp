@@ -15,24 +15,20 @@
 
 using namespace fairlead;
 using namespace std::chrono_literals;
+using test::either;
 using test::speaks;
 
 namespace
 {
-struct room
+struct findings
 {
     test::mailbox<std::error_code> errors;
     test::mailbox<bool> facts;
     test::gate gate;
 };
 
-speaks either()
-{
-    return GENERATE(speaks::plain, speaks::tls);
-}
-
 /// Tries each operation once, and tells how it ended.
-asio::awaitable<void> try_everything(connection& connection, room& room)
+asio::awaitable<void> try_everything(connection& connection, findings& room)
 {
     char buffer[8];
     std::error_code error;
@@ -63,7 +59,7 @@ asio::awaitable<void> try_everything(connection& connection, room& room)
 
 constexpr int everything = 8;
 
-asio::awaitable<void> close_twice(connection& connection, room& room)
+asio::awaitable<void> close_twice(connection& connection, findings& room)
 {
     co_await connection.write(asio::buffer("goodbye", 7));
     connection.close();
@@ -74,7 +70,7 @@ asio::awaitable<void> close_twice(connection& connection, room& room)
     co_await connection.shutdown_send(); // nothing left to do
 }
 
-asio::awaitable<void> abort_twice(connection& connection, room& room)
+asio::awaitable<void> abort_twice(connection& connection, findings& room)
 {
     char byte = 0;
     co_await connection.read_some(asio::buffer(&byte, 1));
@@ -85,7 +81,7 @@ asio::awaitable<void> abort_twice(connection& connection, room& room)
     connection.close();
 }
 
-asio::awaitable<void> read_one(connection& connection, room& room)
+asio::awaitable<void> read_one(connection& connection, findings& room)
 {
     char byte = 0;
     std::error_code error;
@@ -93,7 +89,7 @@ asio::awaitable<void> read_one(connection& connection, room& room)
     room.errors.put(error);
 }
 
-asio::awaitable<void> close_while_reading(connection& connection, room& room)
+asio::awaitable<void> close_while_reading(connection& connection, findings& room)
 {
     auto reading =
         asio::co_spawn(connection.get_executor(), read_one(connection, room), asio::use_future);
@@ -108,7 +104,7 @@ TEST_CASE("close() is idempotent, loses nothing, and ends what comes later", "[c
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
-    room room;
+    findings room;
     test::running_server running(test::scripted{close_twice, &room}, test::local_config(protocol));
     running.start();
     test::peer peer(running.port(), protocol);
@@ -131,7 +127,7 @@ TEST_CASE("abort() resets the connection, and ends what comes later", "[close]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
-    room room;
+    findings room;
     test::running_server running(test::scripted{abort_twice, &room}, test::local_config(protocol));
     running.start();
     test::peer peer(running.port(), protocol);
@@ -154,7 +150,7 @@ TEST_CASE("close() ends the pending operation of another coroutine", "[close]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
-    room room;
+    findings room;
     test::running_server running(
         test::scripted{close_while_reading, &room}, test::local_config(protocol));
     running.start();
@@ -167,12 +163,12 @@ TEST_CASE("close() ends the pending operation of another coroutine", "[close]")
 
 namespace
 {
-asio::awaitable<void> pending_read(connection& connection, room& room)
+asio::awaitable<void> pending_read(connection& connection, findings& room)
 {
     return read_one(connection, room);
 }
 
-asio::awaitable<void> pending_wait(connection& connection, room& room)
+asio::awaitable<void> pending_wait(connection& connection, findings& room)
 {
     std::error_code error;
     co_await connection.readable(error);
@@ -180,7 +176,7 @@ asio::awaitable<void> pending_wait(connection& connection, room& room)
     co_await try_everything(connection, room);
 }
 
-asio::awaitable<void> pending_write(connection& connection, room& room)
+asio::awaitable<void> pending_write(connection& connection, findings& room)
 {
     const std::string block(1 << 20, 'x');
     std::error_code error;
@@ -190,7 +186,7 @@ asio::awaitable<void> pending_write(connection& connection, room& room)
     room.errors.put(error);
 }
 
-asio::awaitable<void> throwing_read(connection& connection, room& room)
+asio::awaitable<void> throwing_read(connection& connection, findings& room)
 {
     char byte = 0;
     try {
@@ -207,9 +203,9 @@ TEST_CASE("close_connection() from another thread ends the pending operation", "
     const auto protocol = either();
     INFO(test::name_of(protocol));
     const auto script = GENERATE(
-        as<asio::awaitable<void> (*)(connection&, room&)>{}, pending_read, pending_wait,
+        as<asio::awaitable<void> (*)(connection&, findings&)>{}, pending_read, pending_wait,
         pending_write, throwing_read);
-    room room;
+    findings room;
     auto config = test::local_config(protocol);
     config.linger = 100ms; // the writer's peer reads nothing
     config.socket.send_buffer = 4096;
@@ -247,7 +243,7 @@ TEST_CASE("close_connection() from another thread ends the pending operation", "
 
 namespace
 {
-asio::awaitable<void> send_by_half(connection& connection, room& room, bool waits)
+asio::awaitable<void> send_by_half(connection& connection, findings& room, bool waits)
 {
     co_await connection.write(asio::buffer("all", 3));
     if (waits) {
@@ -268,12 +264,12 @@ asio::awaitable<void> send_by_half(connection& connection, room& room, bool wait
     room.facts.put(end == 0);
 }
 
-asio::awaitable<void> half_close_waiting(connection& connection, room& room)
+asio::awaitable<void> half_close_waiting(connection& connection, findings& room)
 {
     return send_by_half(connection, room, true);
 }
 
-asio::awaitable<void> half_close_ignoring(connection& connection, room& room)
+asio::awaitable<void> half_close_ignoring(connection& connection, findings& room)
 {
     return send_by_half(connection, room, false);
 }
@@ -285,7 +281,7 @@ TEST_CASE("after shutdown_send() the peer sees the end, and may go on sending", 
     INFO(test::name_of(protocol));
     const bool waits = GENERATE(true, false);
     CAPTURE(waits);
-    room room;
+    findings room;
     test::running_server running(
         test::scripted{waits ? half_close_waiting : half_close_ignoring, &room},
         test::local_config(protocol));

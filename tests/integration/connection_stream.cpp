@@ -20,6 +20,7 @@
 
 using namespace fairlead;
 using namespace std::chrono_literals;
+using test::either;
 using test::speaks;
 
 namespace
@@ -45,11 +46,6 @@ static_assert(!std::is_copy_assignable_v<connection>);
 static_assert(!std::is_move_assignable_v<connection>);
 static_assert(noexcept(std::declval<connection&>().close()));
 static_assert(noexcept(std::declval<connection&>().abort()));
-
-speaks either()
-{
-    return GENERATE(speaks::plain, speaks::tls);
-}
 
 /// A user's composed operation: reads a length byte, then so many bytes.
 template <typename Stream>

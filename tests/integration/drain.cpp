@@ -167,14 +167,6 @@ inline fairlead::server_config config(bool tls)
     return config;
 }
 
-inline fairlead::drain_report report_of(std::future<fairlead::drain_report> future)
-{
-    if (future.wait_for(test::patience) != std::future_status::ready) {
-        throw std::runtime_error("the drain does not end");
-    }
-    return future.get();
-}
-
 /// Answers its first request when it is told to, and then the others.
 struct gated_handler
 {
@@ -233,7 +225,7 @@ TEST_CASE("every request that was read before or during a drain is answered in f
         thread.join();
     }
     REQUIRE(busy);
-    const auto report = report_of(std::move(draining));
+    const auto report = test::report_of(draining);
     CHECK(report.stragglers.empty());
     CHECK(report.drained + report.closed_idle == count);
     for (const auto& client : clients) {
@@ -292,7 +284,7 @@ TEST_CASE("requests that had arrived before the drain are answered after it bega
         CHECK(rest.end == test::stream_end::finished);
         plain.close();
     }
-    const auto report = report_of(std::move(draining));
+    const auto report = test::report_of(draining);
     CHECK(report.drained == 1);
     CHECK(report.closed_idle == 0);
     CHECK(report.stragglers.empty());
@@ -316,7 +308,7 @@ TEST_CASE("a message that is half there when the drain begins may be finished", 
         const auto rest = client.receive_rest();
         CHECK(rest.end == test::stream_end::finished);
         client.close();
-        const auto report = report_of(std::move(draining));
+        const auto report = test::report_of(draining);
         CHECK(report.drained == 1);
         CHECK(report.closed_idle == 0);
         CHECK(report.stragglers.empty());
@@ -378,5 +370,5 @@ TEST_CASE("a reply still on its way to a slow client survives the client's next 
     CHECK(rest.bytes.size() == size);
     CHECK(rest.end == test::stream_end::finished);
     client.close();
-    CHECK(report_of(std::move(draining)).stragglers.empty());
+    CHECK(test::report_of(draining).stragglers.empty());
 }

@@ -29,14 +29,6 @@ using clock_type = std::chrono::steady_clock;
 
 namespace test::reports
 {
-inline drain_report report_of(std::future<drain_report>& future)
-{
-    if (future.wait_for(test::patience) != std::future_status::ready) {
-        throw std::runtime_error("the drain does not end");
-    }
-    return future.get();
-}
-
 /// Waits for requests of one byte in readable(); answers each with whether the server drains.
 struct polite_handler
 {
@@ -117,7 +109,7 @@ TEST_CASE("connections that wait in readable() close at once when a drain begins
         CHECK(rest.below.end == test::stream_end::finished);
         client.tcp().close();
     }
-    const auto report = report_of(drain);
+    const auto report = test::report_of(drain);
     CHECK(report.closed_idle == 5);
     CHECK(report.drained == 0);
     CHECK(report.stragglers.empty());
@@ -131,7 +123,7 @@ TEST_CASE("an idle client that does not close its end does not hold up a drain",
     running.start();
     test::client client = greeted(running);
     auto drain = running.shutdown(1h);
-    const auto report = report_of(drain); // the client's socket is open all the time
+    const auto report = test::report_of(drain); // the client's socket is open all the time
     CHECK(report.closed_idle == 1);
     CHECK(report.stragglers.empty());
     CHECK(client.receive_rest().end == test::stream_end::finished);
@@ -156,7 +148,7 @@ TEST_CASE(
     CHECK(drain.wait_for(0s) == std::future_status::timeout);
     client.finish();
     CHECK(client.receive_rest().end == test::stream_end::finished);
-    const auto report = report_of(drain);
+    const auto report = test::report_of(drain);
     CHECK(report.drained == 1);
     CHECK(report.closed_idle == 0);
     CHECK(report.stragglers.empty());
@@ -176,7 +168,7 @@ TEST_CASE("a straggler is named at the deadline, and not before", "[drain]")
     auto drain = running.shutdown(300ms);
     REQUIRE(running.log.wait_for(server_event_kind::draining));
     leaving.close();
-    const auto report = report_of(drain);
+    const auto report = test::report_of(drain);
     CHECK(clock_type::now() - begin >= 300ms);
     CHECK(report.took >= 300ms);
     CHECK(report.drained == 1);
@@ -220,7 +212,7 @@ TEST_CASE(
     resume.set_value();
     caller.run();
     CHECK(clock_type::now() - begin >= 300ms);
-    const auto report = report_of(drain);
+    const auto report = test::report_of(drain);
     CHECK(report.stragglers.size() == 1);
     CHECK(report.took >= 300ms); // event.hpp: from the call to its completion
 }
@@ -241,10 +233,10 @@ TEST_CASE("a second shutdown joins the first and can only shorten it", "[drain]"
     auto one = running.shutdown(first);
     REQUIRE(running.log.wait_for(server_event_kind::draining));
     auto two = running.shutdown(second);
-    const auto report = report_of(one);
+    const auto report = test::report_of(one);
     CHECK(clock_type::now() - begin >= 300ms);
     REQUIRE(report.stragglers.size() == 1);
-    const auto same = report_of(two);
+    const auto same = test::report_of(two);
     REQUIRE(same.stragglers.size() == 1);
     CHECK(same.stragglers.front().id == report.stragglers.front().id);
     CHECK(running.log.count(server_event_kind::draining) == 1);
@@ -295,7 +287,7 @@ TEST_CASE("a drain is started and awaited from other contexts on other threads",
         thread.join(); // each context ran out of work: its drain is over
     }
     for (auto& future : drains) {
-        CHECK(report_of(future).drained == 3);
+        CHECK(test::report_of(future).drained == 3);
     }
     CHECK(elsewhere); // each was resumed where it had been started
 }
@@ -308,7 +300,7 @@ TEST_CASE("a drain without time closes the idle in order and names the others", 
     running.start();
     test::client client = greeted(running);
     auto drain = running.shutdown(deadline);
-    const auto report = report_of(drain);
+    const auto report = test::report_of(drain);
     CHECK(report.stragglers.size() == 1);
     CHECK(report.drained == 0);
     CHECK(errors.wait() == errc::shutdown_timeout);
@@ -322,7 +314,7 @@ TEST_CASE("an idle connection is not a straggler, even of a drain without time",
     running.start();
     test::client client = greeted(running);
     auto drain = running.shutdown(0ms);
-    const auto report = report_of(drain);
+    const auto report = test::report_of(drain);
     CHECK(report.stragglers.empty());
     CHECK(report.closed_idle == 1);
     CHECK(client.receive_rest().end == test::stream_end::finished);
@@ -341,7 +333,7 @@ TEST_CASE("clients in their TLS handshake are closed when a drain begins", "[dra
     halfway.send(std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11)); // a hello begins
     REQUIRE(running.log.wait_for(connection_event_kind::accepted, 2));
     auto drain = running.shutdown(1h);
-    const auto report = report_of(drain);
+    const auto report = test::report_of(drain);
     CHECK(report.closed_idle == 2);
     CHECK(report.drained == 0);
     CHECK(report.stragglers.empty());
@@ -369,14 +361,14 @@ TEST_CASE("nobody is accepted while the server drains, and everybody after a new
         return false;
     }));
     client.close();
-    report_of(drain);
+    test::report_of(drain);
     CHECK(running.server.state() == server_state::stopped);
 
     running.on_shard([&] { running.server.start(); });
     CHECK(running.server.state() == server_state::running);
     test::client next = greeted(running); // who is not told that the server drains
     auto again = running.shutdown(300ms);
-    CHECK(report_of(again).stragglers.size() == 1);
+    CHECK(test::report_of(again).stragglers.size() == 1);
 }
 
 TEST_CASE("close() ends a drain at once, and who waits for it", "[drain]")
@@ -391,10 +383,10 @@ TEST_CASE("close() ends a drain at once, and who waits for it", "[drain]")
     running.on_shard([] {}); // the second caller's coroutine starts ...
     running.on_shard([] {}); // ... and has joined
     running.server.close();
-    const auto report = report_of(one);
+    const auto report = test::report_of(one);
     REQUIRE(report.stragglers.size() == 1);
     CHECK(report.stragglers.front().remote.port() == client.local_port());
-    CHECK(report_of(two).stragglers.size() == 1);
+    CHECK(test::report_of(two).stragglers.size() == 1);
     CHECK(errors.wait() == errc::server_closed);
     CHECK(running.server.stats().closed_by(close_reason::server_closed) == 1);
 }

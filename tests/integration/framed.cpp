@@ -32,16 +32,12 @@ using fairlead::framed_options;
 using fairlead::codec::length_prefix;
 using fairlead::codec::line;
 using fairlead::codec::text_of;
+using test::either;
 using test::peer;
 using test::speaks;
 
 namespace test::framed_messages
 {
-speaks either()
-{
-    return GENERATE(speaks::plain, speaks::tls);
-}
-
 /// How a handler saw its messages end.
 struct outcome
 {
@@ -196,6 +192,31 @@ TEST_CASE("an end inside a frame is an error, and between frames it is none", "[
         end.error ==
         (sent.size() == 9 ? std::error_code() : make_error_code(errc::truncated_frame)));
     CHECK(peer.receive_rest().bytes == prefixed("whole"));
+}
+
+TEST_CASE("a reset is not the end of the messages, whoever is told of it first", "[framed]")
+{
+    const auto script = [](connection& conn,
+                           test::framed_messages::room& room) -> asio::awaitable<void> {
+        framed lines(conn, line{});
+        outcome seen;
+        co_await lines.next();
+        room.texts.put("taken");
+        co_await room.hold.wait();
+        co_await lines.send("too late"); // the kernel tells this write
+        co_await lines.next(seen.error);
+        room.ends.put(seen);
+    };
+    room room;
+    test::running_server running(
+        test::scripted<test::framed_messages::room>{script, &room}, local_config(speaks::plain));
+    running.start();
+    peer client(running.port(), speaks::plain);
+    client.send("one\n");
+    REQUIRE(room.texts.take() == "taken");
+    client.reset();
+    room.hold.open();
+    CHECK(room.ends.take().error == asio::error::connection_reset);
 }
 
 TEST_CASE("a frame above the limit ends the messages, and what came before is answered", "[framed]")

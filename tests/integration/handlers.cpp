@@ -276,7 +276,7 @@ TEST_CASE("a null handler is refused by the constructor", "[handler]")
 
 namespace
 {
-struct counting
+struct counting_handler
 {
     std::unique_ptr<int> calls = std::make_unique<int>(0);
 
@@ -309,7 +309,7 @@ TEST_CASE("functions, lambdas and functors with state serve connections", "[hand
     CHECK(heard_from([](connection& c) { return say_1(c); }) == "11");
     CHECK(heard_from([](auto& c) -> asio::awaitable<void> { co_await say_1(c); }) == "11");
     CHECK(heard_from(std::function<asio::awaitable<void>(connection&)>(&say_1)) == "11");
-    CHECK(heard_from(counting()) == "12"); // move-only; one object for all connections
+    CHECK(heard_from(counting_handler()) == "12"); // move-only; one object for all connections
 
     // A coroutine lambda that captures: the server keeps it, so its captures stay.
     const auto answer = std::make_shared<std::string>(100, 'x');

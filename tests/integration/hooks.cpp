@@ -31,12 +31,6 @@ std::vector<kind> kinds(const std::vector<connection_event>& events)
     return kinds;
 }
 
-std::size_t open_descriptors()
-{
-    const auto all = std::filesystem::directory_iterator("/proc/self/fd");
-    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
-}
-
 asio::awaitable<void> answer_once(connection& connection)
 {
     char buffer[64];
@@ -290,7 +284,7 @@ TEST_CASE("closing the socket in on_socket drops the client and leaks nothing", 
         }
     });
     running.start();
-    const auto descriptors = open_descriptors();
+    const auto descriptors = test::open_descriptors();
     for (int i = 0; i < 20; ++i) { // more than the limit: a lost place would stop the second
         test::client client(running.port());
         if (keeps) {
@@ -312,7 +306,7 @@ TEST_CASE("closing the socket in on_socket drops the client and leaks nothing", 
     CHECK(client.receive(6) == "served");
     client.close();
     REQUIRE(test::wait_until_idle(running.server));
-    CHECK(test::eventually([&] { return open_descriptors() == descriptors; }));
+    CHECK(test::eventually([&] { return test::open_descriptors() == descriptors; }));
     REQUIRE(running.log.wait_for(kind::closed));
     CHECK(running.log.count(kind::accepted) == 1);
     CHECK(running.server.stats().accepted == 1);

@@ -39,13 +39,6 @@ bool echoes(std::uint16_t port)
     return client.receive(5) == "hello";
 }
 
-/// What `future` holds; the drain report must come within ten seconds.
-drain_report report_of(std::future<drain_report>& future)
-{
-    REQUIRE(future.wait_for(test::patience) == std::future_status::ready);
-    return future.get();
-}
-
 std::vector<server_event_kind> kinds(const test::event_log& log)
 {
     std::vector<server_event_kind> kinds;
@@ -123,7 +116,7 @@ TEST_CASE("a server drains until its last handler has returned", "[lifecycle][dr
 
     client.finish();
     gate.open();
-    const auto result = report_of(report);
+    const auto result = test::report_of(report);
     CHECK(result.drained == 1);
     CHECK(result.closed_idle == 0);
     CHECK(result.stragglers.empty());
@@ -214,12 +207,12 @@ TEST_CASE("closing or draining before the first accept stops the server", "[life
     running.run();
     if (drains) {
         auto first = running.shutdown(1min);
-        const auto report = report_of(first);
+        const auto report = test::report_of(first);
         CHECK(report.drained == 0);
         CHECK(report.closed_idle == 0);
         CHECK(report.stragglers.empty());
         auto again = running.shutdown(1min);
-        report_of(again);
+        test::report_of(again);
     } else {
         server.close();
         server.close();
@@ -263,7 +256,7 @@ TEST_CASE("closing or draining while the server starts is not lost", "[lifecycle
     });
     running.start();
     if (drains) {
-        CHECK(report_of(report).drained == 0);
+        CHECK(test::report_of(report).drained == 0);
     }
     CHECK(eventually([&] { return server.state() == server_state::stopped; }));
     CHECK(code_thrown_by([&] {

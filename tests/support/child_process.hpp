@@ -22,6 +22,16 @@
 
 namespace test
 {
+/// How often `part` is in `text`.
+inline std::size_t times(const std::string& text, const std::string& part)
+{
+    std::size_t count = 0;
+    for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+        ++count;
+    }
+    return count;
+}
+
 /// The child's way to speak. Lines arrive whole, from any thread.
 class reporter
 {

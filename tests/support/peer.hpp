@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTS_SUPPORT_PEER_HPP
 #define FAIRLEAD_TESTS_SUPPORT_PEER_HPP
 
+#include "tests/support/catch.hpp"
 #include "tests/support/certificates.hpp"
 #include "tests/support/client.hpp"
 #include "tests/support/server_fixture.hpp"
@@ -27,6 +28,12 @@ enum class speaks
     plain,
     tls,
 };
+
+/// The test runs once for each.
+inline speaks either()
+{
+    return GENERATE(speaks::plain, speaks::tls);
+}
 
 inline const char* name_of(speaks protocol)
 {

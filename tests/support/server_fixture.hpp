@@ -16,8 +16,11 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <future>
+#include <iterator>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -26,6 +29,22 @@
 namespace test
 {
 inline constexpr std::chrono::seconds patience{10};
+
+/// How a drain went that is under way.
+inline fairlead::drain_report report_of(std::future<fairlead::drain_report>& drain)
+{
+    if (drain.wait_for(patience) != std::future_status::ready) {
+        throw std::runtime_error("the drain does not end");
+    }
+    return drain.get();
+}
+
+/// Descriptors of this process; one too many, always the same, is that of the look itself.
+inline std::size_t open_descriptors()
+{
+    const auto listed = std::filesystem::directory_iterator("/proc/self/fd");
+    return static_cast<std::size_t>(std::distance(begin(listed), end(listed)));
+}
 
 /// What hooks were told, in order, from any thread.
 class event_log

@@ -264,7 +264,8 @@ public:
         return outbox_.size();
     }
 
-    /// What was read and not handed out. Valid until the next call of `next`.
+    /// What was read and not handed out; after an error of the codec, the bytes it is about and
+    /// what is behind them. Valid until the next call of `next`.
     frame pending() const noexcept
     {
         return reader_.pending();

@@ -193,8 +193,12 @@ public:
     /// The error as the handler shall see it.
     std::error_code explain(const std::error_code& error)
     {
+        // The kernel tells a reset once: when a write was told, a read finds what looks like an
+        // end. Under TLS the end is close_notify, and it stays one.
+        const bool is_reset = error == asio::error::eof && !stream.is_tls() && ending_.met_reset();
         const bool knew_end = ending_.peer_finished();
-        const std::error_code explained = ending_.explain(error);
+        const std::error_code explained =
+            ending_.explain(is_reset ? std::error_code(asio::error::connection_reset) : error);
         if (!knew_end && ending_.peer_finished()) {
             emit(connection_event_kind::close_read);
         }

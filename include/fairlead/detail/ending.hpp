@@ -137,6 +137,12 @@ public:
         return is_transport_error_;
     }
 
+    /// An operation has met the peer's reset.
+    bool met_reset() const noexcept
+    {
+        return is_transport_error_ && error_ == asio::error::connection_reset;
+    }
+
     /// The kernel has given the connection up; nothing can be sent any more.
     bool is_lost() const noexcept
     {
