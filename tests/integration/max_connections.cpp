@@ -55,13 +55,13 @@ std::uint64_t closed_because(const fairlead::server_stats& stats, close_reason r
 /// The connection whose client has this port.
 std::vector<fairlead::connection_event> steps_of(const test::event_log& log, std::uint16_t port)
 {
-    std::vector<fairlead::connection_event> steps;
+    std::vector<fairlead::connection_event> found;
     for (const auto& event : log.connections()) {
         if (event.remote.port() == port) {
-            steps.push_back(event);
+            found.push_back(event);
         }
     }
-    return steps;
+    return found;
 }
 } // namespace
 
