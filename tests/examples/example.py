@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 
@@ -34,13 +35,22 @@ class Server:
         self.process = subprocess.Popen(
             [program, address, *arguments], stdout=subprocess.PIPE, text=True)
         self.lines = []
-        for line in self.process.stdout:
-            self.lines.append(line)
-            found = re.search(r"listening on \S+:(\d+)$", line.strip())
-            if found:
-                self.port = int(found.group(1))
-                return
-        raise Failure(f"{program} does not listen: {''.join(self.lines)!r}")
+        self.port = None
+        listens = threading.Event()
+
+        def listen():  # all the time: a server whose words nobody takes stands still
+            for line in self.process.stdout:
+                self.lines.append(line)
+                found = re.search(r"listening on \S+:(\d+)$", line.strip())
+                if found and not self.port:
+                    self.port = int(found.group(1))
+                    listens.set()
+            listens.set()
+
+        self.listener = threading.Thread(target=listen, daemon=True)
+        self.listener.start()
+        if not listens.wait(20) or not self.port:
+            raise Failure(f"{program} does not listen: {''.join(self.lines)!r}")
 
     def connect(self, receive_buffer=0):
         client = socket.socket()
@@ -54,10 +64,15 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
 
     def wait(self):
-        """Its last words, after SIGTERM; it must end in order."""
-        rest = self.process.communicate(timeout=20)[0]
-        check(self.process.returncode == 0, f"exit code {self.process.returncode}: {rest}")
-        return rest
+        """All its words, after SIGTERM; it must end in order."""
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"it does not end: {''.join(self.lines[-5:])}") from None
+        self.listener.join()
+        words = "".join(self.lines)
+        check(self.process.returncode == 0, f"exit code {self.process.returncode}: {words}")
+        return words
 
     def __enter__(self):
         return self
@@ -66,6 +81,7 @@ class Server:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self.listener.join()
         self.process.stdout.close()
 
 
