@@ -73,16 +73,19 @@ def pgbench(port, seconds, mode):
     return float(re.search(r"tps = ([0-9.]+)", done.stdout).group(1))
 
 
+def head(name, other, ours):
+    print(f"\n{name:42}{other:>14}{ours:>12}{'ratio':>9}")
+
+
 def report(name, pairs):
     """`pairs`: of each round, the other's figure and ours."""
     ratios = [ours / other for other, ours in pairs]
-    print(f"{name:42}{statistics.median(p[0] for p in pairs):>12.0f}{statistics.median(p[1] for p in pairs):>12.0f}"
+    print(f"{name:42}{statistics.median(p[0] for p in pairs):>14.0f}{statistics.median(p[1] for p in pairs):>12.0f}"
           f"{statistics.median(ratios):>9.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 def measure_redis(examples, rounds, requests):
-    print(f"\nredis-benchmark -P 16 -n {requests}; one thread each".ljust(43) + "redis-server".rjust(12)
-          + "kv_store".rjust(12) + "ratio".rjust(9))
+    head(f"redis-benchmark -P 16 -n {requests}, 1 thread", "redis-server", "kv_store")
     results = {}
     with RedisServer() as redis, Server(os.path.join(examples, "kv_store"), "--threads", "1") as ours:
         for turn in range(rounds):
@@ -96,7 +99,7 @@ def measure_redis(examples, rounds, requests):
 
 
 def measure_postgresql(examples, rounds, seconds):
-    print(f"\npgbench, 32 clients, {seconds} s".ljust(43) + "direct".rjust(12) + "sql_proxy".rjust(12) + "ratio".rjust(9))
+    head(f"pgbench, 32 clients, {seconds} s", "direct", "sql_proxy")
     with Database() as database:
         database.ask("select 1")
         subprocess.run(pgbench_command(database.port, "-i", "-s", "10", "-q"), check=True, capture_output=True)
