@@ -7,6 +7,7 @@
 
 #include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/connection_io.hpp>
+#include <fairlead/detail/connection_verbs.hpp>
 #include <fairlead/detail/session.hpp>
 #include <fairlead/tls.hpp>
 
@@ -24,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -35,7 +37,8 @@ class connection;
 namespace detail
 {
 connection_operations& core_of(connection& connection) noexcept;
-}
+connection_ref make_connection(shard& server, const asio::ip::tcp::endpoint& remote);
+} // namespace detail
 
 /// What `connection::shutdown_send` returns: may be awaited, and may be ignored.
 class half_close : public asio::awaitable<void>
@@ -51,7 +54,9 @@ public:
 /// there is `tcp_server::close_connection(id)`.
 ///
 /// At most one read (or `readable()`) and one write may be pending at a time; one of each is fine,
-/// from two coroutines of the same thread.
+/// from two coroutines of the same thread. A second one ends with
+/// `std::errc::operation_in_progress`. Operations end on this thread, whatever their completion
+/// handler's executor is; only the handler is called there.
 ///
 /// An operation that ends because of the server says why: `errc::idle_timeout`, `write_timeout`,
 /// `deadline_exceeded`, `max_lifetime`, `connection_closed`, `server_closed`, `shutdown_timeout`.
@@ -61,44 +66,8 @@ public:
 /// failure.
 class connection
 {
-    template <typename MutableBuffers, typename Token>
-    auto initiate_read(const MutableBuffers& buffers, Token token)
-    {
-        return asio::async_initiate<Token, void(std::error_code, std::size_t)>(
-            detail::initiate_read_some<detail::complete_with_zero_at_end>{&core_}, token, buffers);
-    }
-
-    template <typename ConstBuffers, typename Token>
-    auto write_all(const ConstBuffers& buffers, Token token)
-    {
-        if constexpr (std::is_convertible_v<const ConstBuffers&, asio::const_buffer>) {
-            return asio::async_initiate<Token, void(std::error_code, std::size_t)>(
-                detail::initiate_write_all{&core_}, token, asio::const_buffer(buffers));
-        } else {
-            return asio::async_write(*this, buffers, token);
-        }
-    }
-
-    template <typename Token>
-    auto initiate_wait(Token token)
-    {
-        return asio::async_initiate<Token, void(std::error_code, bool)>(
-            detail::initiate_wait_input{&core_}, token);
-    }
-
-    template <typename Token>
-    auto initiate_read_ahead(Token token)
-    {
-        return asio::async_initiate<Token, void(std::error_code, bool)>(
-            detail::initiate_read_ahead{&core_}, token);
-    }
-
 public:
     using executor_type = asio::any_io_executor;
-
-    /// Connections are made by their server.
-    connection(detail::shard& server, const asio::ip::tcp::endpoint& remote) : core_(server, remote)
-    {}
 
     connection(const connection&) = delete;
     connection& operator=(const connection&) = delete;
@@ -109,8 +78,8 @@ public:
     template <typename MutableBuffers>
     asio::awaitable<std::size_t> read_some(const MutableBuffers& buffers)
     {
-        return core_.may_read_at_hand() ? read_at_hand(buffers)
-                                        : initiate_read(buffers, asio::use_awaitable);
+        return core_.may_read_at_hand() ? detail::read_at_hand(core_, buffers)
+                                        : detail::read_some(core_, buffers, asio::use_awaitable);
     }
 
     /// The same; nothing is thrown, and `error` is cleared on success.
@@ -118,8 +87,9 @@ public:
     asio::awaitable<std::size_t> read_some(const MutableBuffers& buffers, std::error_code& error)
     {
         return core_.may_read_at_hand()
-                   ? read_at_hand(buffers, error)
-                   : initiate_read(buffers, asio::redirect_error(asio::use_awaitable, error));
+                   ? detail::read_at_hand(core_, buffers, error)
+                   : detail::read_some(
+                         core_, buffers, asio::redirect_error(asio::use_awaitable, error));
     }
 
     /// Fills the buffers. Returns their size; 0: the peer finished before the first byte. When it
@@ -139,38 +109,21 @@ public:
     template <typename MutableBuffers>
     asio::awaitable<std::size_t> read(MutableBuffers buffers, std::error_code& error)
     {
-        error.clear();
-        std::size_t total = 0;
-        const auto end = asio::buffer_sequence_end(buffers);
-        for (auto it = asio::buffer_sequence_begin(buffers); it != end; ++it) {
-            asio::mutable_buffer rest(*it);
-            while (rest.size() != 0) {
-                const std::size_t bytes = co_await read_some(rest, error);
-                if (bytes == 0) {
-                    if (!error && total != 0) {
-                        error = asio::error::eof;
-                    }
-                    co_return total;
-                }
-                total += bytes;
-                rest += bytes;
-            }
-        }
-        co_return total;
+        return detail::read_all(core_, buffers, error);
     }
 
     /// Writes all of the buffers. Returns their size. Throws `std::system_error`.
     template <typename ConstBuffers>
     asio::awaitable<std::size_t> write(const ConstBuffers& buffers)
     {
-        return write_all(buffers, asio::use_awaitable);
+        return detail::write_all(core_, buffers, asio::use_awaitable);
     }
 
     /// The same; nothing is thrown. Returns how many bytes were written before an error.
     template <typename ConstBuffers>
     asio::awaitable<std::size_t> write(const ConstBuffers& buffers, std::error_code& error)
     {
-        return write_all(buffers, asio::redirect_error(asio::use_awaitable, error));
+        return detail::write_all(core_, buffers, asio::redirect_error(asio::use_awaitable, error));
     }
 
     /// Writes what the kernel takes, at least one byte; waits for it. Returns how many. Throws
@@ -191,16 +144,17 @@ public:
     /// Waits until there is something to read, without holding a buffer meanwhile. False: the peer
     /// has finished, or the server drains and nothing has arrived; return from the handler. A drain
     /// ends the wait at once: a handler that waits for its next request here is one that may be
-    /// sent home. Throws `std::system_error`.
+    /// sent home. To notice that the peer has left, beside other work, take `closed()`, which a drain
+    /// does not end; to notice a drain, `drain_begun()`. Throws `std::system_error`.
     asio::awaitable<bool> readable()
     {
-        return initiate_wait(asio::use_awaitable);
+        return detail::wait_for_input(core_, asio::use_awaitable);
     }
 
     /// The same; nothing is thrown.
     asio::awaitable<bool> readable(std::error_code& error)
     {
-        return initiate_wait(asio::redirect_error(asio::use_awaitable, error));
+        return detail::wait_for_input(core_, asio::redirect_error(asio::use_awaitable, error));
     }
 
     /// At most so many bytes can be looked at by `peek`.
@@ -225,22 +179,7 @@ public:
     /// The same; nothing is thrown.
     asio::awaitable<std::span<const std::byte>> peek(std::size_t size, std::error_code& error)
     {
-        error.clear();
-        if (size > max_peek) {
-            error = std::make_error_code(std::errc::invalid_argument);
-            co_return std::span<const std::byte>();
-        }
-        core_.late_pre_open_begins(core_.accepted_at);
-        while (core_.stream.ahead().size() < size) {
-            const bool has_more =
-                co_await initiate_read_ahead(asio::redirect_error(asio::use_awaitable, error));
-            if (!has_more) {
-                break;
-            }
-        }
-        core_.late_pre_open_ends();
-        const auto ahead = core_.stream.ahead();
-        co_return ahead.first(std::min(ahead.size(), size));
+        return detail::peek(core_, size, error);
     }
 
     /// Continues under TLS, as the server of `context`, which must live until this completes: for
@@ -298,24 +237,58 @@ public:
     /// with messages of a `framed` that are still queued: they go first.
     half_close shutdown_send()
     {
-        if (core_.has_output()) {
-            return half_close(deliver_and_finish_sending());
-        }
-        return half_close(core_.finish_sending() ? completed() : finish_sending());
+        return half_close(detail::finish_sending(core_));
     }
 
     /// Ends the connection in order: pending operations end with `errc::connection_closed`, as all
-    /// later ones do, and what was written still reaches the peer. Idempotent. To be called on the
-    /// server's thread; from others, `tcp_server::close_connection(id)`.
+    /// later ones do, and what was written still reaches the peer; a write that is cut short by it
+    /// is a reset instead. The handler may go on: a drain waits for it, and `max_connections` counts
+    /// it, until it returns. Idempotent. To be called on the server's thread; from others,
+    /// `tcp_server::close_connection(id)`.
     void close() noexcept
     {
         core_.close_by_handler();
     }
 
+    /// The same, and `why` (copied) is in the closed event, as `connection_event::why`.
+    void close(std::string_view why) noexcept
+    {
+        core_.close_by_handler(why);
+    }
+
     /// Ends the connection with a reset (RST); what the peer has not received yet is lost.
     void abort() noexcept
     {
-        core_.stop_now(close_reason::handler_returned, errc::connection_closed, true);
+        core_.abort_by_handler();
+    }
+
+    /// Runs a child of the handler beside it, on this thread. The connection is not closed, and
+    /// lives, until the child has returned. An exception that leaves it is as one that leaves the
+    /// handler: it ends the connection, and with it the operations of those that still run. When
+    /// the handler returns first, the child's `closed()`, `drain_begun()` and `readable()` complete
+    /// (`readable()` with false), and its reads and writes go on. A coroutine that was started with
+    /// `asio::co_spawn` instead is not waited for: it must not touch the connection once the
+    /// handler and its children are done, except by an operation that is pending then. After that,
+    /// the child is dropped without having run.
+    void spawn(asio::awaitable<void> child)
+    {
+        detail::spawn_child(core_, std::move(child));
+    }
+
+    /// Completes when the peer has finished or reset (on Linux also behind input that nobody has
+    /// read; elsewhere, and for TLS' close_notify, when a read meets it), or the connection was
+    /// stopped by whomever. Neither data nor a drain completes it. For handlers that work without
+    /// reading; where half-closing is part of the protocol, use a read. Any number may wait, beside
+    /// a read and a write. Its cancellation slot works.
+    asio::awaitable<void> closed()
+    {
+        return detail::wait_with(detail::initiate_closed{&core_});
+    }
+
+    /// Completes when the server's drain has begun, or the connection was stopped. As `closed()`.
+    asio::awaitable<void> drain_begun()
+    {
+        return detail::wait_with(detail::initiate_drain_begun{&core_});
     }
 
     /// Bounds everything from here on: when `timeout` is over, the pending operation ends with
@@ -384,52 +357,27 @@ public:
 private:
     friend detail::connection_operations& detail::core_of(connection& connection) noexcept;
 
-    /// Without waiting, and so without an operation: what `readable()` has found.
-    template <typename MutableBuffers>
-    asio::awaitable<std::size_t> read_at_hand(MutableBuffers buffers)
+    friend detail::connection_ref detail::make_connection(
+        detail::shard& server, const asio::ip::tcp::endpoint& remote);
+
+    /// Connections are made by their server, and destroy themselves.
+    connection(detail::shard& server, const asio::ip::tcp::endpoint& remote)
+        : core_(server, remote, *this)
+    {}
+
+    ~connection() = default;
+
+    struct counted_core final : detail::connection_operations
     {
-        if (!core_.may_read_at_hand()) { // it was, when this was called
-            co_return co_await initiate_read(buffers, asio::use_awaitable);
+        using detail::connection_operations::connection_operations;
+
+        void destroy() noexcept override
+        {
+            delete &face;
         }
-        std::error_code error;
-        const std::size_t bytes = core_.read_at_hand(buffers, error);
-        if (error) {
-            throw std::system_error(error);
-        }
-        co_return bytes;
-    }
+    };
 
-    template <typename MutableBuffers>
-    asio::awaitable<std::size_t> read_at_hand(MutableBuffers buffers, std::error_code& error)
-    {
-        if (!core_.may_read_at_hand()) {
-            co_return co_await initiate_read(
-                buffers, asio::redirect_error(asio::use_awaitable, error));
-        }
-        co_return core_.read_at_hand(buffers, error);
-    }
-
-    asio::awaitable<void> deliver_and_finish_sending()
-    {
-        co_await detail::deliver(core_);
-        if (!core_.finish_sending()) {
-            co_await finish_sending();
-        }
-    }
-
-    static asio::awaitable<void> completed()
-    {
-        co_return;
-    }
-
-    asio::awaitable<void> finish_sending()
-    {
-        auto token = asio::use_awaitable;
-        return asio::async_initiate<asio::use_awaitable_t<>, void(std::error_code)>(
-            detail::initiate_finish_sending{&core_}, token);
-    }
-
-    detail::connection_operations core_;
+    counted_core core_;
 };
 
 namespace detail
@@ -438,6 +386,11 @@ namespace detail
 inline connection_operations& core_of(connection& connection) noexcept
 {
     return connection.core_;
+}
+
+inline connection_ref make_connection(shard& server, const asio::ip::tcp::endpoint& remote)
+{
+    return connection_ref((new connection(server, remote))->core_);
 }
 } // namespace detail
 } // namespace fairlead

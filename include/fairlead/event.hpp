@@ -47,7 +47,8 @@ enum class connection_event_kind
     write,
     /// This side finished sending.
     close_write,
-    /// Its socket is closed. `reason` and `code` say why.
+    /// Its socket is closed. `reason` and `code` say why. Its handler may still be running: see
+    /// `server_stats::handlers`.
     closed,
 };
 
@@ -68,6 +69,9 @@ struct connection_event
     std::chrono::steady_clock::duration age;
     /// The error behind `reason`, where there is one.
     std::error_code code;
+    /// In `closed`: what the handler gave to `connection::close(why)`; empty: nothing. Valid during
+    /// the call.
+    std::string_view why = {};
 };
 
 /// What happened to a server.
@@ -131,6 +135,8 @@ struct connection_info
     bool opened;
     /// It speaks TLS.
     bool tls;
+    /// Its socket is closed: only its handler, or a child of it, has not returned yet.
+    bool closed = false;
 };
 
 /// How a drain went.
@@ -147,8 +153,8 @@ struct drain_report
     std::chrono::milliseconds took = std::chrono::milliseconds(0);
 };
 
-/// Every counter of a server at one moment. Counters only grow, except `open`; they survive a
-/// restart.
+/// Every counter of a server at one moment. Counters only grow, except `open` and `handlers`;
+/// they survive a restart.
 struct server_stats
 {
     /// Connections accepted; each is in exactly one of `closed` and `open`.
@@ -156,8 +162,11 @@ struct server_stats
     /// Handlers started.
     std::uint64_t opened = 0;
     std::uint64_t closed = 0;
-    /// Connections open now.
+    /// Connections open now: sockets.
     std::int64_t open = 0;
+    /// Connections whose handler, or a child of it, is running now; its socket may be closed
+    /// already. These and those not yet opened are what `max_connections` counts.
+    std::int64_t handlers = 0;
     /// `closed`, by reason; see `closed_by()`.
     std::array<std::uint64_t, close_reason_count> closed_by_reason = {};
     /// Payload bytes (plaintext under TLS).
@@ -190,6 +199,7 @@ struct server_stats
         opened += other.opened;
         closed += other.closed;
         open += other.open;
+        handlers += other.handlers;
         for (std::size_t index = 0; index < close_reason_count; ++index) {
             closed_by_reason[index] += other.closed_by_reason[index];
         }

@@ -72,14 +72,15 @@ inline accept_failure classify_accept_failure(int error) noexcept
 class accept_sink
 {
 public:
-    /// A client that has a place in the connection limit.
+    /// A client, with its place in the connection limit.
     virtual void accepted(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept = 0;
+        native::descriptor socket, const asio::ip::tcp::endpoint& remote,
+        connection_place place) noexcept = 0;
     /// A client for whom there is no place.
     virtual void rejected(
         native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept = 0;
-    /// Closes an idle connection to make place; false when there is none.
-    virtual bool evict_idle() noexcept = 0;
+    /// Closes an idle connection, and takes over its place; empty when there is none.
+    virtual connection_place evict_idle() noexcept = 0;
 
 protected:
     ~accept_sink() = default;
@@ -193,17 +194,15 @@ private:
         for (int count = 0; count < shard_.config.accepts_per_wakeup; ++count) {
             // Only who pauses needs the place first; others take it for a client that is there.
             const bool pauses = shard_.config.at_limit == limit_policy::pause;
-            bool has_place = pauses && limit_->try_acquire();
-            if (pauses && !has_place) {
+            connection_place place = pauses ? connection_place::take(*limit_) : connection_place();
+            if (pauses && !place) {
                 return pause_at_limit();
             }
             asio::ip::tcp::endpoint remote;
             std::error_code error;
             native::descriptor client = native::accept(socket_.native_handle(), remote, error);
             if (error) {
-                if (has_place) {
-                    limit_->release();
-                }
+                place.give_back();
                 if (failed(error)) {
                     return;
                 }
@@ -212,12 +211,14 @@ private:
             }
             skipped.clear();
             accepting_again();
-            has_place = has_place || limit_->try_acquire();
-            if (!has_place && shard_.config.at_limit == limit_policy::evict_idle) {
-                has_place = sink_.evict_idle() && limit_->try_acquire();
+            if (!place) {
+                place = connection_place::take(*limit_);
             }
-            if (has_place) {
-                sink_.accepted(std::move(client), remote);
+            if (!place && shard_.config.at_limit == limit_policy::evict_idle) {
+                place = sink_.evict_idle();
+            }
+            if (place) {
+                sink_.accepted(std::move(client), remote, std::move(place));
             } else {
                 sink_.rejected(std::move(client), remote);
             }

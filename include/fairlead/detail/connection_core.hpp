@@ -5,11 +5,7 @@
 #ifndef FAIRLEAD_DETAIL_CONNECTION_CORE_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_CORE_HPP
 
-#include <fairlead/detail/connection_record.hpp>
-#include <fairlead/detail/deadlines.hpp>
-#include <fairlead/detail/output_queue.hpp>
-#include <fairlead/detail/shard.hpp>
-#include <fairlead/detail/transport.hpp>
+#include <fairlead/detail/connection_state.hpp>
 
 #include <asio/ip/tcp.hpp>
 
@@ -25,29 +21,21 @@
 
 namespace fairlead::detail
 {
-/// pre_open -> open -> closing -> closed. Each step is taken once; any may be skipped.
-///
 /// There are two ways to be ended from outside the handler. `stop_in_order` ends the pending
 /// operations, sends FIN and leaves the rest to the session, which closes without losing bytes once
 /// the handler has returned; the wheel closes the socket if the handler does not return. `stop_now`
-/// closes the socket. Both note the reason first, and the first reason stays.
-class connection_core : public connection_record, public deadline_wheel::node
+/// closes the socket. Both note the reason first, and the first reason stays. What was being written
+/// and is cut by either ends in a reset: the peer must not take a part for the whole.
+class connection_core : public connection_state, public deadline_wheel::node
 {
 public:
     using milliseconds = std::chrono::milliseconds;
 
-    enum class phase : std::uint8_t
-    {
-        pre_open,
-        open,
-        closing,
-        closed,
-    };
-
-    connection_core(shard& owner, const asio::ip::tcp::endpoint& remote_endpoint)
-        : connection_record(owner, remote_endpoint),
-          node(&connection_core::deadline_passed),
-          stream(server.get_executor())
+    connection_core(
+        shard& owner, const asio::ip::tcp::endpoint& remote_endpoint,
+        connection& as_handlers_see_it)
+        : connection_state(owner, remote_endpoint, as_handlers_see_it),
+          node(&connection_core::deadline_passed)
     {
         deadlines_.last_activity = accepted_at;
         deadlines_.begin_lifetime(accepted_at, server.config.max_lifetime, id());
@@ -55,11 +43,6 @@ public:
 
     connection_core(const connection_core&) = delete;
     connection_core& operator=(const connection_core&) = delete;
-
-    ~connection_core()
-    {
-        stop_now(close_reason::server_closed, errc::server_closed);
-    }
 
     // -- the end
 
@@ -72,6 +55,7 @@ public:
 
     void stop_in_order_as_noted()
     {
+        wake_those_who_wait();
         if (!is_open() || phase_ == phase::closing) {
             return;
         }
@@ -86,65 +70,172 @@ public:
             return;
         }
         stream.cancel();
-        if (!stream.is_tls() && !std::exchange(send_finished_, true)) {
+        if (!is_sending()) {
+            finish_stopped_sending();
+        }
+        server.schedule_by(*this, deadlines_.closing_ends = clock::now() + patience);
+    }
+
+    /// It was stopped, and what was being written then is with the kernel as a whole: FIN. Under
+    /// TLS close_notify comes first, when the handler is done.
+    void finish_stopped_sending() noexcept
+    {
+        if (is_open() && is_stopped() && !stream.is_tls() && !std::exchange(send_finished_, true)) {
             stream.shutdown_send();
             emit(connection_event_kind::close_write);
         }
-        server.schedule_by(*this, deadlines_.closing_ends = clock::now() + patience);
+    }
+
+    /// The end came inside what was being written. The peer must not take what it got for the
+    /// whole: reset.
+    void output_was_cut() noexcept
+    {
+        if (is_stopped()) {
+            close_socket(true);
+        }
     }
 
     /// With `reset` the peer gets RST.
     void stop_now(close_reason reason, errc code, bool reset = false) noexcept
     {
-        ending_.note(reason, code);
+        if (ending_.note(reason, code)) {
+            wake_those_who_wait();
+        }
         close_socket(reset);
     }
 
-    /// With `reset` the peer gets RST.
+    /// With `reset` the peer gets RST, as it does when a write is cut short.
     void close_socket(bool reset = false) noexcept
     {
         if (phase_ == phase::closed) {
             return;
         }
+        const bool cuts_output = is_sending();
         phase_ = phase::closed;
         server.cancel(*this);
-        stream.close(reset);
+        stop_watching();
+        stream.close(reset || cuts_output);
         server.connection_closed(*this);
+        over_if_done();
     }
 
     /// The drain has begun: ends a wait for a first byte when none has come. True when it did.
     bool drain_begins()
     {
+        owes_first_reply_ = false;
         drain_limit_ = bytes_read + stream.input_size();
+        if (extras_) {
+            extras_->until_drain.notify_all();
+        }
         if (!waiting_ || drain_limit_ != bytes_read) {
             return false;
         }
         woken_by_drain_ = true;
-        if (!writing_) {
-            stream.cancel();
-        }
+        end_wait();
         return true;
     }
 
-    /// The handler returned or threw. Notes why the connection ends, if nothing has ended it
-    /// before; an exception that is news is reported.
+    /// The drain has begun, and of this connection nothing has arrived.
+    void close_unbegun()
+    {
+        woken_by_drain_ = true;
+        stop_now(close_reason::drained, errc::draining);
+    }
+
+    /// It was opened during the drain, and its first request has had its time.
+    void first_request_is_late()
+    {
+        if (owes_first_reply_) {
+            drain_begins();
+        }
+    }
+
+    /// The handler returned or threw, or a child of it threw. Notes why the connection ends, if
+    /// nothing has ended it before; an exception that is news is reported.
     void handler_ended(const std::exception_ptr& failure)
     {
         const bool is_news = failure && !ending_.explains(failure);
         ending_.conclude(is_news, is_news ? report(failure) : std::error_code(), server.draining);
+        wake_those_who_wait();
+    }
+
+    // -- what runs for it: its handler, the handler's children, the delivery of what they sent
+
+    void task_begins() noexcept
+    {
+        if (tasks_++ == 0) {
+            server.counters.handlers.add(1);
+        }
+    }
+
+    /// True: it was the last.
+    bool task_ends() noexcept
+    {
+        if (--tasks_ != 0) {
+            return false;
+        }
+        server.counters.handlers.add(-1);
+        return true;
+    }
+
+    /// The handler has returned, and children of it are still running: they wait for nothing more.
+    void children_are_left()
+    {
+        is_orphaned_ = true;
+        wake_those_who_wait();
+        if (waiting_) {
+            end_wait();
+        }
+    }
+
+    /// Its socket is closed and nothing of it runs: its server forgets it, and its place is free.
+    void over_if_done() noexcept
+    {
+        if (phase_ == phase::closed && tasks_ == 0) {
+            server.connection_over(*this);
+        }
+    }
+
+    // -- the peer's leaving, without a read
+
+    /// `handler(error)` when the connection ends: the peer has gone or finished, or it was stopped.
+    template <typename Handler>
+    void wait_until_closed(Handler&& handler)
+    {
+        if (is_orphaned_ || has_ended()) {
+            post_completion(get_executor(), std::forward<Handler>(handler), std::error_code());
+        } else {
+            extras().until_closed.push(get_executor(), std::forward<Handler>(handler));
+            watch();
+        }
+    }
+
+    template <typename Handler>
+    void wait_until_drain(Handler&& handler)
+    {
+        if (is_orphaned_ || server.draining || is_stopped() || !is_open()) {
+            post_completion(get_executor(), std::forward<Handler>(handler), std::error_code());
+        } else {
+            extras().until_drain.push(get_executor(), std::forward<Handler>(handler));
+        }
+    }
+
+    /// The socket's watch has seen the peer's FIN or reset, perhaps behind input that nobody has
+    /// read.
+    void peer_has_gone()
+    {
+        is_watched_ = false;
+        peer_gone_ = true;
+        if (extras_) {
+            extras_->until_closed.notify_all();
+        }
     }
 
     /// Failed before the handler started.
     void pre_open_failed(close_reason reason, std::error_code cause)
     {
         ending_.note(reason, errc::connection_closed, cause);
-    }
-
-    /// No place for it: it ends as it begins.
-    void refuse() noexcept
-    {
-        ending_.note(close_reason::rejected_by_limit, errc::connection_refused_by_limit);
-        emit(connection_event_kind::closed);
+        wake_those_who_wait();
     }
 
     /// Its time until the handler must start begins.
@@ -160,6 +251,11 @@ public:
     {
         begin_phase(phase::open);
         server.counters.opened.add();
+        task_begins();
+        if (server.draining) { // its first request is on its way: it was begun before the drain
+            owes_first_reply_ = true;
+            server.opened_in_drain();
+        }
         emit(connection_event_kind::opened);
     }
 
@@ -226,71 +322,13 @@ public:
         look_at_deadlines(deadlines_.last_activity);
     }
 
-    // -- questions
-
-    phase current_phase() const noexcept
+    /// Ends what is pending that nobody waits for any longer: operations of coroutines that are not
+    /// children of the handler.
+    void end_operations() noexcept
     {
-        return phase_;
-    }
-
-    /// Its socket is.
-    bool is_open() const noexcept
-    {
-        return phase_ != phase::closed;
-    }
-
-    /// It is ending, and the reason is known.
-    bool is_stopped() const noexcept
-    {
-        return ending_.is_noted();
-    }
-
-    /// No TLS record was cut, so that close_notify may follow what was written.
-    bool may_say_goodbye() const noexcept
-    {
-        return !write_cut_ && !ending_.has_transport_error();
-    }
-
-    /// Messages that were sent are not with the kernel yet, or an operation is pending for them.
-    bool has_output() const noexcept
-    {
-        return output && !output->is_idle();
-    }
-
-    bool was_idle_at_drain() const noexcept
-    {
-        return woken_by_drain_;
-    }
-
-    /// Waits for the peer, and owes it nothing.
-    bool is_idle() const noexcept
-    {
-        return phase_ == phase::open && !is_stopped() && (reading_ || waiting_) && !writing_;
-    }
-
-    time_point last_activity() const noexcept
-    {
-        return deadlines_.last_activity;
-    }
-
-    connection_info info() const
-    {
-        const auto now = clock::now();
-        return {
-            .id = id(),
-            .local = local,
-            .remote = remote,
-            .age = now - accepted_at,
-            .idle = now - deadlines_.last_activity,
-            .bytes_read = bytes_read,
-            .bytes_written = bytes_written,
-            .opened = phase_ != phase::pre_open,
-            .tls = stream.is_tls()};
-    }
-
-    void touch() noexcept
-    {
-        deadlines_.last_activity = clock::now();
+        if (reading_ || waiting_ || writing_) {
+            stream.cancel();
+        }
     }
 
     void sending_finished() noexcept
@@ -300,11 +338,50 @@ public:
         }
     }
 
-    transport stream;
-    std::unique_ptr<output_queue> output; // null: the handler sends no messages
-    bool holds_handshake_place = false;
+protected:
+    /// What still ran for it has been destroyed with its context, or never began.
+    ~connection_core()
+    {
+        if (std::exchange(tasks_, 0) != 0) {
+            server.counters.handlers.add(-1);
+        }
+        stop_now(close_reason::server_closed, errc::server_closed);
+        over_if_done();
+    }
+
+    /// Ends the pending `readable()`. Not while a write is pending, which would be cut: it does it
+    /// when it is done.
+    void end_wait() noexcept
+    {
+        wait_must_end_ = true;
+        if (!writing_) {
+            stream.cancel();
+        }
+    }
+
+    void wake_those_who_wait()
+    {
+        if (extras_) {
+            extras_->until_closed.notify_all();
+            extras_->until_drain.notify_all();
+        }
+    }
 
 private:
+    void watch()
+    {
+        if (!is_watched_) {
+            is_watched_ = server.hang_ups.add(native_handle(), *this, server.shared_from_this());
+        }
+    }
+
+    void stop_watching() noexcept
+    {
+        if (std::exchange(is_watched_, false)) {
+            server.hang_ups.remove(native_handle());
+        }
+    }
+
     static void deadline_passed(node& expired, time_point now)
     {
         static_cast<connection_core&>(expired).look_at_deadlines(now);
@@ -347,18 +424,6 @@ private:
             return stop_now(*verdict.reason, errc::connection_closed);
         }
     }
-
-protected:
-    deadlines deadlines_;
-    time_point handshake_stall_ = time_point::max();
-    std::uint64_t drain_limit_ = 0; // bytes_read up to here answers what came before the drain
-    phase phase_ = phase::pre_open;
-    bool reading_ = false;
-    bool waiting_ = false;
-    bool writing_ = false;
-    bool woken_by_drain_ = false;
-    bool send_finished_ = false;
-    bool write_cut_ = false;
 };
 } // namespace fairlead::detail
 

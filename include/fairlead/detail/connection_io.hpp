@@ -6,8 +6,9 @@
 
 #include <fairlead/detail/connection_operations.hpp>
 
-#include <asio/buffer.hpp>
+#include <asio/executor_work_guard.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <system_error>
 #include <type_traits>
@@ -54,6 +55,16 @@ struct end_read
     }
 };
 
+/// The session's own waits: no accounts.
+struct end_session_wait
+{
+    template <typename Handler>
+    static void run(connection_operations&, Handler&& handler, const std::error_code& error)
+    {
+        std::forward<Handler>(handler)(error);
+    }
+};
+
 struct end_write
 {
     template <typename Handler>
@@ -90,50 +101,86 @@ struct end_read_ahead
     }
 };
 
-/// What the socket calls when an operation of the connection is done.
+/// What the socket calls when an operation of the connection is done: on the connection's own
+/// executor, whatever the handler's is, because the accounts are kept there. Keeps the connection
+/// until the handler has been called: nothing that has an operation pending is freed.
 template <typename End, typename Handler>
 struct io_completion : handler_wrapper
 {
-    io_completion(connection_operations& of, Handler completed)
-        : connection(&of), handler(std::move(completed))
-    {}
-
-    void operator()(const std::error_code& error, std::size_t bytes)
-    {
-        End::run(*connection, std::move(handler), error, bytes);
-    }
-
-    connection_operations* connection;
-    Handler handler;
-};
-
-/// The same for a handler whose executor was found to be the connection's: Asio then calls it
-/// directly, where a type-erased executor makes it count work and allocate, though both are the
-/// same in the end.
-template <typename End, typename Handler>
-struct io_completion_at_home : io_completion<End, Handler>
-{
     using executor_type = shard::executor_type;
-    using io_completion<End, Handler>::io_completion;
+
+    io_completion(connection_operations& of, Handler completed)
+        : connection(of), executor(of.get_executor()), handler(std::move(completed))
+    {}
 
     executor_type get_executor() const noexcept
     {
-        return this->connection->get_executor();
+        return executor;
     }
+
+    template <typename... Results>
+    void operator()(const std::error_code& error, Results... results)
+    {
+        const connection_ref keep = std::move(connection);
+        End::run(*keep, std::move(handler), error, results...);
+    }
+
+    connection_ref connection;
+    executor_type executor;
+    Handler handler; // destroyed first: it may be the coroutine that the connection serves
 };
+
+/// A base of handlers of our own that need not be asked for their executor: the connection's.
+struct runs_at_home
+{};
+
+/// A handler that is to be called on an executor of its own, whose work is counted meanwhile.
+template <typename Own, typename Handler>
+struct foreign_handler : handler_wrapper
+{
+    using work = asio::executor_work_guard<asio::associated_executor_t<Handler, Own>>;
+
+    foreign_handler(const Own& own, Handler elsewhere)
+        : executor(asio::get_associated_executor(elsewhere, own)), handler(std::move(elsewhere))
+    {}
+
+    template <typename... Results>
+    void operator()(Results... results)
+    {
+        post_completion(executor.get_executor(), std::move(handler), std::move(results)...);
+    }
+
+    work executor;
+    Handler handler;
+};
+
+/// Calls `next` with a handler that may be called on the connection's executor: `handler` itself
+/// where that is its own, else one that posts.
+template <typename Handler, typename Next>
+void at_home(connection_operations& connection, Handler&& handler, Next next)
+{
+    using plain_handler = std::decay_t<Handler>;
+    if constexpr (std::derived_from<plain_handler, runs_at_home>) {
+        next(std::forward<Handler>(handler));
+    } else {
+        const auto own = connection.get_executor();
+        if (is_same_executor(own, asio::get_associated_executor(handler, own))) {
+            next(std::forward<Handler>(handler));
+        } else {
+            next(foreign_handler<shard::executor_type, plain_handler>(
+                own, std::forward<Handler>(handler)));
+        }
+    }
+}
 
 /// Calls `start(completion)` with the one that fits.
 template <typename End, typename Handler, typename Start>
 void start_io(connection_operations& connection, Handler&& handler, Start start)
 {
-    using plain_handler = std::decay_t<Handler>;
-    const auto own = connection.get_executor();
-    if (is_same_executor(own, asio::get_associated_executor(handler, own))) {
-        start(
-            io_completion_at_home<End, plain_handler>(connection, std::forward<Handler>(handler)));
-    } else {
-        start(io_completion<End, plain_handler>(connection, std::forward<Handler>(handler)));
-    }
+    at_home(connection, std::forward<Handler>(handler), [&](auto&& local) {
+        using local_handler = std::decay_t<decltype(local)>;
+        start(io_completion<End, local_handler>(connection, std::forward<decltype(local)>(local)));
+    });
 }
 
 template <typename Complete>
@@ -179,48 +226,6 @@ struct initiate_write_some
     }
 };
 
-/// What is left of a write of one buffer.
-template <typename Handler>
-struct write_all_loop : handler_wrapper
-{
-    write_all_loop(connection_operations* of, asio::const_buffer all, Handler completed)
-        : connection(of), rest(all), size(all.size()), handler(std::move(completed))
-    {}
-
-    void operator()(const std::error_code& error, std::size_t bytes)
-    {
-        rest += bytes;
-        if (!error && rest.size() != 0) {
-            const initiate_write_some next{connection};
-            const asio::const_buffer buffer = rest;
-            next(std::move(*this), buffer);
-        } else {
-            std::move(handler)(error, size - rest.size());
-        }
-    }
-
-    connection_operations* connection;
-    asio::const_buffer rest;
-    std::size_t size;
-    Handler handler;
-};
-
-/// What `asio::async_write` does, for one buffer; half its size while it is pending.
-struct initiate_write_all
-{
-    connection_operations* connection;
-
-    template <typename Handler>
-    void operator()(Handler&& handler, asio::const_buffer buffer) const
-    {
-        const initiate_write_some first{connection};
-        first(
-            write_all_loop<std::decay_t<Handler>>(
-                connection, buffer, std::forward<Handler>(handler)),
-            buffer);
-    }
-};
-
 /// Completes with whether there is input.
 struct initiate_wait_input
 {
@@ -254,8 +259,7 @@ struct initiate_read_ahead
         if (connection->refuses_read_ahead()) {
             post_completion(
                 connection->get_executor(), std::forward<Handler>(handler),
-                connection->is_stopped() ? connection->end().stop_code() : std::error_code(),
-                false);
+                connection->why_no_read_ahead(), false);
             return;
         }
         connection->wait_begins();
@@ -265,6 +269,29 @@ struct initiate_read_ahead
     }
 };
 
+/// Completes when it is worth trying again what `condition` is about; `handler(error)`.
+struct initiate_session_wait
+{
+    connection_operations* connection;
+
+    template <typename Handler>
+    void operator()(Handler&& handler, transport::attempt::condition condition) const
+    {
+        start_io<end_session_wait>(
+            *connection, std::forward<Handler>(handler), [&](auto&& completion) {
+                connection->stream.async_wait(condition, std::move(completion));
+            });
+    }
+};
+
+template <typename Token>
+auto wait_for(
+    connection_operations& connection, transport::attempt::condition condition, Token&& completion)
+{
+    return asio::async_initiate<Token, void(std::error_code)>(
+        initiate_session_wait{&connection}, completion, condition);
+}
+
 /// The next attempt to finish sending, once the socket takes more.
 struct initiate_finish_sending
 {
@@ -273,8 +300,8 @@ struct initiate_finish_sending
     template <typename Handler>
     void operator()(Handler&& handler) const
     {
-        connection->stream.async_wait(
-            transport::attempt::condition::writable,
+        const initiate_session_wait wait{connection};
+        wait(
             wrapped_handler{
                 [to = *this](auto&& sender, const std::error_code& error) {
                     const bool was_cut =
@@ -288,7 +315,32 @@ struct initiate_finish_sending
                         to(std::move(sender));
                     }
                 },
-                std::forward<Handler>(handler)});
+                std::forward<Handler>(handler)},
+            transport::attempt::condition::writable);
+    }
+};
+
+// `connection::closed` and `connection::drain_begun`.
+
+struct initiate_closed
+{
+    connection_operations* connection;
+
+    template <typename Handler>
+    void operator()(Handler&& handler) const
+    {
+        connection->wait_until_closed(std::forward<Handler>(handler));
+    }
+};
+
+struct initiate_drain_begun
+{
+    connection_operations* connection;
+
+    template <typename Handler>
+    void operator()(Handler&& handler) const
+    {
+        connection->wait_until_drain(std::forward<Handler>(handler));
     }
 };
 } // namespace fairlead::detail

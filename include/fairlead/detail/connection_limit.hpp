@@ -79,6 +79,55 @@ private:
     std::mutex mutex_;
     std::vector<std::function<void()>> wakers_;
 };
+
+/// One place of a limit, given back when this is destroyed. The limit must outlive it. Any thread,
+/// one at a time.
+class connection_place
+{
+public:
+    /// None.
+    connection_place() = default;
+
+    /// Empty when none is free.
+    static connection_place take(connection_limit& limit) noexcept
+    {
+        return limit.try_acquire() ? connection_place(limit) : connection_place();
+    }
+
+    connection_place(connection_place&& other) noexcept
+        : limit_(std::exchange(other.limit_, nullptr))
+    {}
+
+    connection_place& operator=(connection_place&& other) noexcept
+    {
+        give_back();
+        limit_ = std::exchange(other.limit_, nullptr);
+        return *this;
+    }
+
+    ~connection_place()
+    {
+        give_back();
+    }
+
+    explicit operator bool() const noexcept
+    {
+        return limit_ != nullptr;
+    }
+
+    void give_back() noexcept
+    {
+        if (auto* const limit = std::exchange(limit_, nullptr)) {
+            limit->release();
+        }
+    }
+
+private:
+    explicit connection_place(connection_limit& limit) noexcept : limit_(&limit)
+    {}
+
+    connection_limit* limit_ = nullptr;
+};
 } // namespace fairlead::detail
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP

@@ -6,10 +6,13 @@
 #define FAIRLEAD_DETAIL_CONNECTION_OPERATIONS_HPP
 
 #include <fairlead/detail/connection_core.hpp>
+#include <fairlead/detail/intrusive_ref.hpp>
 
 #include <asio/error.hpp>
 
 #include <cstddef>
+#include <string>
+#include <string_view>
 #include <system_error>
 
 namespace fairlead::detail
@@ -19,26 +22,34 @@ class connection_operations : public connection_core
 public:
     using connection_core::connection_core;
 
-    /// What an operation ends with that must not start; empty: it may.
+    /// What a read ends with that must not start; empty: it may.
     std::error_code refuses_read() const noexcept
     {
+        if (reading_ || waiting_) {
+            return is_stopped() ? ending_.stop_code() : in_progress();
+        }
         return stream.has_input_at_hand() && !is_stopped() ? std::error_code()
                                                            : ending_.refuses_read();
     }
 
     std::error_code refuses_write() const noexcept
     {
+        if (is_stopped()) {
+            return ending_.stop_code();
+        }
+        if (writing_) {
+            return in_progress();
+        }
         // A TLS record that was cut short must not be continued by another write.
         const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
-        return !is_stopped() && has_ended ? std::error_code(asio::error::broken_pipe)
-                                          : ending_.refuses_write();
+        return has_ended ? std::error_code(asio::error::broken_pipe) : ending_.refuses_write();
     }
 
-    /// There is nothing to wait for: an end, an error, or a drain that has begun and found no
-    /// input.
+    /// There is nothing to wait for: an end, an error, the handler's end, or a drain that has begun
+    /// and found no input.
     bool refuses_wait() noexcept
     {
-        return static_cast<bool>(refuses_read()) || (server.draining && !owes_reply());
+        return static_cast<bool>(refuses_read()) || has_nothing_to_wait_for();
     }
 
     void read_begins() noexcept
@@ -57,6 +68,7 @@ public:
             bytes_read += bytes;
             server.counters.bytes_read.add(bytes);
             touch();
+            first_input_has_come();
             emit_io(connection_event_kind::read);
         }
         return explain(error);
@@ -64,7 +76,7 @@ public:
 
     bool may_read_at_hand() const noexcept
     {
-        return !is_stopped() && stream.has_input_at_hand();
+        return !is_stopped() && !reading_ && !waiting_ && stream.has_input_at_hand();
     }
 
     /// Reads without waiting; the end is 0 bytes. Only when `may_read_at_hand`.
@@ -94,7 +106,16 @@ public:
     /// Nothing more can be read ahead; a drain ends this wait as it does the other.
     bool refuses_read_ahead() noexcept
     {
-        return static_cast<bool>(ending_.refuses_read()) || (server.draining && !owes_reply());
+        return reading_ || waiting_ || static_cast<bool>(ending_.refuses_read()) ||
+               has_nothing_to_wait_for();
+    }
+
+    /// What a read ahead that may not start ends with.
+    std::error_code why_no_read_ahead() const noexcept
+    {
+        return is_stopped()           ? ending_.stop_code()
+               : reading_ || waiting_ ? in_progress()
+                                      : std::error_code();
     }
 
     /// As `wait_ends`, for a read ahead.
@@ -132,9 +153,11 @@ private:
         }
         if (!error) {
             touch();
+            first_input_has_come();
             return {};
         }
-        if (error == asio::error::operation_aborted && woken_by_drain_) {
+        if (error == asio::error::operation_aborted && wait_must_end_) {
+            wait_must_end_ = false;
             return ending_.stop_code();
         }
         const std::error_code explained = explain(error);
@@ -165,7 +188,10 @@ public:
             emit_io(connection_event_kind::write);
         }
         write_cut_ = write_cut_ || error;
-        if (woken_by_drain_ && waiting_) {
+        if (error) {
+            output_was_cut();
+        }
+        if (wait_must_end_ && waiting_) {
             stream.cancel(); // the wait that could not be ended beside the write
         }
         return explain(error);
@@ -202,19 +228,33 @@ public:
         if (!knew_end && ending_.peer_finished()) {
             emit(connection_event_kind::close_read);
         }
+        if (explained && extras_ && has_ended()) {
+            extras_->until_closed.notify_all();
+        }
         return explained;
     }
 
-    /// The handler closes the connection itself: nobody's error.
-    void close_by_handler()
+    /// The handler closes the connection itself: nobody's error. `why` is its word for it.
+    void close_by_handler(std::string_view why = {})
     {
         if (!is_stopped()) {
             if (output) {
                 output->flush(); // as far as the kernel takes it now
             }
+            remember_why(why);
             ending_.conclude(false, {}, false);
             stop_in_order_as_noted();
         }
+    }
+
+    /// The same by a reset. What ended the connection before stays the reason.
+    void abort_by_handler() noexcept
+    {
+        if (!is_stopped()) {
+            ending_.conclude(false, {}, false);
+            wake_those_who_wait();
+        }
+        close_socket(true);
     }
 
     void expires_after(milliseconds timeout)
@@ -227,6 +267,36 @@ public:
     }
 
 private:
+    static std::error_code in_progress() noexcept
+    {
+        return std::make_error_code(std::errc::operation_in_progress);
+    }
+
+    void remember_why(std::string_view why) noexcept
+    {
+        if (!why.empty()) {
+            try {
+                extras().why = why;
+            } catch (...) { // no memory for a word
+            }
+        }
+    }
+
+    bool has_nothing_to_wait_for() noexcept
+    {
+        return is_orphaned_ || (server.draining && !owes_first_reply_ && !owes_reply());
+    }
+
+    /// Of a connection that was opened during a drain: this is what its reply is owed for, with
+    /// what has come behind it.
+    void first_input_has_come() noexcept
+    {
+        if (owes_first_reply_) {
+            owes_first_reply_ = false;
+            drain_limit_ = bytes_read + stream.input_size();
+        }
+    }
+
     std::error_code too_late(std::size_t& bytes) const noexcept
     {
         bytes = 0;
@@ -239,6 +309,9 @@ private:
         return bytes_read < drain_limit_ && stream.input_size() != 0;
     }
 };
+
+/// Keeps a connection alive.
+using connection_ref = intrusive_ref<connection_operations>;
 } // namespace fairlead::detail
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_OPERATIONS_HPP

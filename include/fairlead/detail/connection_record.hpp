@@ -4,10 +4,12 @@
 #ifndef FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
 
+#include <fairlead/detail/connection_limit.hpp>
 #include <fairlead/detail/ending.hpp>
 #include <fairlead/detail/native.hpp>
 #include <fairlead/detail/registry.hpp>
 #include <fairlead/detail/shard.hpp>
+#include <fairlead/detail/wait_list.hpp>
 #include <fairlead/tls.hpp>
 
 #include <asio/ip/tcp.hpp>
@@ -15,19 +17,45 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
+namespace fairlead
+{
+class connection;
+}
+
 namespace fairlead::detail
 {
+/// What few connections need, and those not for their bytes.
+struct connection_extras
+{
+    /// The handler's word for why it closed the connection.
+    std::string why;
+    /// Those who wait in `connection::closed`.
+    wait_list until_closed;
+    /// Those who wait in `connection::drain_begun`.
+    wait_list until_drain;
+};
+
+/// Lives as long as somebody holds a reference: each stage that leads it (handshake, handler,
+/// closing), each child of the handler, and each operation that is pending. So nothing that has an
+/// operation pending is ever freed.
 class connection_record : public registry_entry
 {
 public:
     using clock = shard::clock;
     using time_point = shard::time_point;
 
-    connection_record(shard& owner, const asio::ip::tcp::endpoint& remote_endpoint)
-        : server(owner), remote(native::unmapped(remote_endpoint)), accepted_at(clock::now())
+    connection_record(
+        shard& owner, const asio::ip::tcp::endpoint& remote_endpoint,
+        connection& as_handlers_see_it)
+        : server(owner),
+          face(as_handlers_see_it),
+          remote(native::unmapped(remote_endpoint)),
+          accepted_at(clock::now())
     {
         server.connection_made();
     }
@@ -35,15 +63,30 @@ public:
     connection_record(const connection_record&) = delete;
     connection_record& operator=(const connection_record&) = delete;
 
-    /// After everything else of the connection: the server may go with its last one.
-    ~connection_record()
+    void retain() noexcept
     {
-        server.connection_gone();
+        ++references_;
+    }
+
+    void release() noexcept
+    {
+        if (--references_ == 0) {
+            destroy();
+        }
     }
 
     shard::executor_type get_executor() const noexcept
     {
         return server.get_executor();
+    }
+
+    /// Made when first asked for.
+    connection_extras& extras()
+    {
+        if (!extras_) {
+            extras_ = std::make_unique<connection_extras>();
+        }
+        return *extras_;
     }
 
     const ending& end() const noexcept
@@ -62,7 +105,8 @@ public:
             .bytes_read = bytes_read,
             .bytes_written = bytes_written,
             .age = clock::now() - accepted_at,
-            .code = ending_.cause()};
+            .code = ending_.cause(),
+            .why = extras_ ? std::string_view(extras_->why) : std::string_view()};
     }
 
     void emit(connection_event_kind kind) noexcept
@@ -86,6 +130,8 @@ public:
     }
 
     shard& server;
+    connection& face;
+    connection_place place;
     asio::ip::tcp::endpoint local;
     asio::ip::tcp::endpoint remote;
     const time_point accepted_at;
@@ -94,7 +140,21 @@ public:
     std::unique_ptr<tls_info> tls;
 
 protected:
+    /// After everything else of the connection: the server may go with its last one.
+    ~connection_record()
+    {
+        place.give_back();
+        server.connection_gone();
+    }
+
+    /// Nobody refers to it any more.
+    virtual void destroy() noexcept = 0;
+
     ending ending_;
+    std::unique_ptr<connection_extras> extras_; // null: never needed
+
+private:
+    std::uint32_t references_ = 0;
 };
 } // namespace fairlead::detail
 

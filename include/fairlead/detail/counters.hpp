@@ -38,6 +38,7 @@ struct counters
     counter<std::uint64_t> opened;
     counter<std::uint64_t> closed;
     counter<std::int64_t> open;
+    counter<std::int64_t> handlers;
     std::array<counter<std::uint64_t>, close_reason_count> closed_by_reason;
     counter<std::uint64_t> bytes_read;
     counter<std::uint64_t> bytes_written;
@@ -60,6 +61,7 @@ struct counters
         stats.closed = closed.get();
         stats.opened = opened.get();
         stats.open = open.get();
+        stats.handlers = handlers.get();
         stats.accepted = accepted.get();
         stats.bytes_read = bytes_read.get();
         stats.bytes_written = bytes_written.get();

@@ -47,8 +47,7 @@ private:
     list_hook* previous_ = nullptr;
 };
 
-/// A circular list around a sentinel. Elements may be unlinked while the list is walked with
-/// `for_each`, the current one included; others only when the walk restarts from `front()`.
+/// A circular list around a sentinel.
 template <typename Element, typename Tag = void>
 class intrusive_list
 {
@@ -71,35 +70,33 @@ public:
 
     bool empty() const noexcept
     {
-        return head_.next_ == &head_;
+        return first() == &head_;
     }
 
     void push_back(Element& element) noexcept
     {
-        hook& links = element;
-        assert(!links.is_linked());
-        links.previous_ = head_.previous_;
-        links.next_ = &head_;
-        head_.previous_->next_ = &links;
-        head_.previous_ = &links;
+        link_before(head_, element);
     }
 
     /// The element that was pushed first; the list is not empty.
     Element& front() noexcept
     {
         assert(!empty());
-        return static_cast<Element&>(*head_.next_);
+        return static_cast<Element&>(*first());
     }
 
-    /// Calls `visit(element)` from front to back; `visit` may unlink the element it is given, and
-    /// no other.
+    /// Calls `visit(element)` from front to back. `visit` may do anything to the list: unlink any
+    /// element, push others (they are visited too), and walk it itself.
     template <typename Visitor>
     void for_each(Visitor&& visit)
     {
-        for (hook* links = head_.next_; links != &head_;) {
-            hook* const next = links->next_;
-            visit(static_cast<Element&>(*links));
-            links = next;
+        place here(*this);
+        for (hook* next = here.next_; next != &head_; next = here.next_) {
+            here.unlink();
+            link_before(*next->next_, here);
+            if (!is_place(*next)) {
+                visit(static_cast<Element&>(*next));
+            }
         }
     }
 
@@ -107,7 +104,59 @@ private:
     struct sentinel : hook
     {};
 
+    /// How far a walk has come: an entry of the list itself, behind what was visited, so that
+    /// whatever else comes and goes, the walk knows where it is.
+    struct place : hook
+    {
+        explicit place(intrusive_list& walked) noexcept : list(walked), outer(walked.innermost_)
+        {
+            list.innermost_ = this;
+            link_before(*list.head_.next_, *this);
+        }
+
+        place(const place&) = delete;
+        place& operator=(const place&) = delete;
+
+        ~place()
+        {
+            this->unlink();
+            list.innermost_ = outer;
+        }
+
+        intrusive_list& list;
+        const place* outer;
+    };
+
+    static void link_before(hook& successor, hook& links) noexcept
+    {
+        assert(!links.is_linked());
+        links.previous_ = successor.previous_;
+        links.next_ = &successor;
+        successor.previous_->next_ = &links;
+        successor.previous_ = &links;
+    }
+
+    bool is_place(const hook& links) const noexcept
+    {
+        for (const place* each = innermost_; each != nullptr; each = each->outer) {
+            if (each == &links) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    hook* first() const noexcept
+    {
+        hook* links = head_.next_;
+        while (innermost_ != nullptr && is_place(*links)) {
+            links = links->next_;
+        }
+        return links;
+    }
+
     sentinel head_;
+    const place* innermost_ = nullptr; // of the walks that are under way
 };
 } // namespace fairlead::detail
 

@@ -117,7 +117,7 @@ private:
     using buffers = std::array<asio::const_buffer, 3>;
 
     /// What each pending operation holds.
-    struct operation
+    struct operation : runs_at_home
     {
         using executor_type = shard::executor_type;
 
@@ -127,6 +127,7 @@ private:
         }
 
         outbox* box;
+        connection_ref connection; // the box is the connection's
         std::shared_ptr<waiters> waiting;
     };
 
@@ -165,7 +166,7 @@ private:
     {
         auto waiting = waiting_ ? std::move(waiting_) : waiting_now_.lock();
         ++pending_;
-        return {this, std::move(waiting)};
+        return {{}, this, connection_ref(connection_), std::move(waiting)};
     }
 
     void end_operation(operation ended)
@@ -213,6 +214,9 @@ private:
             write_some(std::move(pending));
             return;
         }
+        if (error && asio::buffer_size(rest_) != 0) {
+            connection_.output_was_cut();
+        }
         error_ = error;
         rest_ = {};
         connection_.server.buffers.give_back(std::move(sending_));
@@ -221,6 +225,9 @@ private:
         writing_ = false;
         flush();
         end_operation(std::move(pending));
+        if (is_idle() && !error_) {
+            connection_.finish_stopped_sending();
+        }
     }
 
     connection_operations& connection_;

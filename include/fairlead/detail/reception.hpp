@@ -34,25 +34,23 @@ public:
     {}
 
     /// Starts the handler's coroutine.
-    virtual void spawn(std::unique_ptr<connection> client) = 0;
+    virtual void spawn(connection_ref client) = 0;
 
-    /// A client with a place in the limit, from this server's acceptor or another's.
-    void adopt(native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept
+    /// A client with its place in the limit, from this server's acceptor or another's.
+    void adopt(
+        native::descriptor socket, const asio::ip::tcp::endpoint& remote,
+        connection_place place) noexcept
     {
         if (state_.load() != server_state::running) { // it came while this shard was stopping
-            limit_->release();
             return;
         }
-        bool counted = false;
         try {
-            auto client = std::make_unique<connection>(*this, remote);
-            if (enroll(core_of(*client), std::move(socket), remote, counted)) {
+            connection_ref client = make_connection(*this, remote);
+            client->place = std::move(place);
+            if (enroll(*client, std::move(socket), remote)) {
                 spawn(std::move(client));
             }
         } catch (...) {
-            if (!counted) {
-                limit_->release();
-            }
             hooks.report(
                 std::current_exception(), errc::out_of_memory, "a client could not be served", 0,
                 remote);
@@ -70,7 +68,8 @@ public:
     }
 
     /// Where accepted clients go when it is not here; for one acceptor that serves several shards.
-    std::function<void(native::descriptor, const asio::ip::tcp::endpoint&)> forward;
+    std::function<void(native::descriptor, const asio::ip::tcp::endpoint&, connection_place)>
+        forward;
 
 protected:
     const std::shared_ptr<connection_limit> limit_;
@@ -82,25 +81,23 @@ protected:
 
 private:
     void accepted(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept override
+        native::descriptor socket, const asio::ip::tcp::endpoint& remote,
+        connection_place place) noexcept override
     {
         if (forward) {
-            forward(std::move(socket), remote);
+            forward(std::move(socket), remote, std::move(place));
         } else {
-            adopt(std::move(socket), remote);
+            adopt(std::move(socket), remote, std::move(place));
         }
     }
 
     /// Counts and registers a client before anything of it runs: a drain can neither miss it nor
     /// see it twice.
     bool enroll(
-        connection_core& client, native::descriptor socket, const asio::ip::tcp::endpoint& remote,
-        bool& counted)
+        connection_core& client, native::descriptor socket, const asio::ip::tcp::endpoint& remote)
     {
         client.local = local_endpoint_of(socket.get());
         if (hooks.callbacks.on_socket && !tune(socket, remote)) {
-            limit_->release();
-            counted = true;
             return false;
         }
         std::error_code error;
@@ -109,7 +106,7 @@ private:
             throw std::system_error(error, "accept");
         }
         connections_.insert(client);
-        counted = true;
+        client.is_counted = true;
         counters.accepted.add();
         counters.open.add();
         client.emit(connection_event_kind::accepted);
@@ -151,17 +148,24 @@ private:
         counters.accepted.add();
         counters.closed.add();
         counters.closed_by_reason[static_cast<std::size_t>(close_reason::rejected_by_limit)].add();
-        try {
-            connection_core client(*this, remote);
-            client.local = local_endpoint_of(socket.get());
-            client.emit(connection_event_kind::accepted);
-            socket.reset();
-            client.refuse();
-        } catch (...) { // no memory, no events
-        }
+        connection_event event{
+            .kind = connection_event_kind::accepted,
+            .id = registry_entry().id(),
+            .local = local_endpoint_of(socket.get()),
+            .remote = native::unmapped(remote),
+            .reason = close_reason::rejected_by_limit,
+            .bytes_read = 0,
+            .bytes_written = 0,
+            .age = {},
+            .code = {}};
+        hooks.emit(event);
+        socket.reset();
+        event.kind = connection_event_kind::closed;
+        event.code = errc::connection_refused_by_limit;
+        hooks.emit(event);
     }
 
-    bool evict_idle() noexcept override
+    connection_place evict_idle() noexcept override
     {
         // A look at some, the longest-known first, and those go to the back: bounded work per
         // client, and in a few rounds every connection is looked at.
@@ -170,17 +174,18 @@ private:
         for (std::size_t left = std::min(connections_.size(), longest_look); left != 0; --left) {
             connection_core& each = connections_.front();
             connections_.move_to_back(each);
-            if (each.is_idle() &&
+            if (each.is_idle() && each.place &&
                 (quietest == nullptr || each.last_activity() < quietest->last_activity())) {
                 quietest = &each;
             }
         }
         if (quietest == nullptr) {
-            return false;
+            return {};
         }
         acceptor_.report_limit("max_connections");
+        connection_place place = std::move(quietest->place);
         quietest->stop_now(close_reason::evicted, errc::connection_refused_by_limit);
-        return true;
+        return place;
     }
 
     void handshake_stalled(connection_core& client) noexcept override

@@ -108,6 +108,7 @@ public:
         list_.push_back(entry);
     }
 
+    /// `visit` may do anything, erase any entry included.
     template <typename Visitor>
     void for_each(Visitor&& visit)
     {

@@ -37,7 +37,8 @@ public:
         std::shared_ptr<connection_limit> shared_limit,
         std::shared_ptr<const tls_context> shared_tls)
         : reception(io_context, std::move(options), std::move(shared_limit), std::move(shared_tls)),
-          drain_timer_(*this)
+          drain_timer_(*this, &server_core::drain_deadline_passed),
+          first_request_timer_(*this, &server_core::first_requests_are_late)
     {}
 
     // -- any thread
@@ -120,11 +121,14 @@ public:
     }
 
     /// A client that another server's acceptor took, with its place in the shared limit.
-    void request_adopt(native::descriptor socket, const asio::ip::tcp::endpoint& remote)
+    void request_adopt(
+        native::descriptor socket, const asio::ip::tcp::endpoint& remote, connection_place place)
     {
-        asio::post(get_executor(), [self = shared(), socket = std::move(socket), remote]() mutable {
-            self->adopt(std::move(socket), remote);
-        });
+        asio::post(
+            get_executor(), [self = shared(), socket = std::move(socket), remote,
+                             place = std::move(place)]() mutable {
+                self->adopt(std::move(socket), remote, std::move(place));
+            });
     }
 
     // -- the server's thread
@@ -232,27 +236,34 @@ public:
     }
 
 private:
-    /// The drain's end, as a node of the wheel.
-    struct drain_timer : deadline_wheel::node
+    /// A moment of a drain, as a node of the wheel.
+    struct timer : deadline_wheel::node
     {
-        explicit drain_timer(server_core& owner) : node(&drain_timer::expired), self(owner)
+        timer(server_core& owner, void (server_core::*what)())
+            : node(&timer::expired), self(owner), action(what)
         {}
 
-        static void expired(node& timer, time_point)
+        static void expired(node& timed, time_point)
         {
-            static_cast<drain_timer&>(timer).self.drain_deadline_passed();
+            auto& passed = static_cast<timer&>(timed);
+            (passed.self.*passed.action)();
         }
 
-        drain_timer(const drain_timer&) = delete;
-        drain_timer& operator=(const drain_timer&) = delete;
+        timer(const timer&) = delete;
+        timer& operator=(const timer&) = delete;
 
-        ~drain_timer()
+        ~timer()
         {
             self.cancel(*this);
         }
 
         server_core& self;
+        void (server_core::*const action)();
     };
+
+    /// In a drain: who was accepted before it began, and is served only now, has so long for the
+    /// first byte of the request that is on its way.
+    static constexpr std::chrono::milliseconds longest_wait_for_first_request{1000};
 
     std::shared_ptr<server_core> shared()
     {
@@ -290,20 +301,31 @@ private:
 
     void connection_closed(connection_core& client) noexcept override
     {
-        if (!client.is_registered()) {
-            return;
+        if (!client.is_counted) {
+            return; // it never began
         }
-        connections_.erase(client);
         counters.open.add(-1);
         counters.closed_by_reason[static_cast<std::size_t>(client.end().reason())].add();
         counters.closed.add();
         client.emit(connection_event_kind::closed);
-        limit_->release();
-        acceptor_.retry_soon();
-        if (state_.load() == server_state::draining && !sweeping_) {
-            count_drained(client);
-            stop_when_empty();
+        acceptor_.retry_soon(); // a descriptor is free
+    }
+
+    void connection_over(connection_core& client) noexcept override
+    {
+        if (client.is_registered()) {
+            connections_.erase(client);
+            if (state_.load() == server_state::draining) {
+                count_drained(client);
+                stop_when_empty();
+            }
         }
+        client.place.give_back();
+    }
+
+    void opened_in_drain() override
+    {
+        schedule(first_request_timer_, clock::now() + longest_wait_for_first_request);
     }
 
     // -- the end
@@ -331,15 +353,21 @@ private:
         stop_when_empty();
     }
 
-    /// What has not begun, or has nothing to finish, ends now.
+    /// What has not begun, or has nothing to finish, ends now. A handshake that has begun goes on,
+    /// and the request behind it is served.
     void send_home(connection_core& client)
     {
-        if (client.current_phase() == connection_core::phase::pre_open) {
-            client.stop_now(close_reason::drained, errc::draining);
-            ++drain_.report.closed_idle;
-        } else {
+        if (client.has_begun()) {
             client.drain_begins();
+        } else {
+            client.close_unbegun();
         }
+    }
+
+    void first_requests_are_late()
+    {
+        sweep([](connection_core& each) { each.first_request_is_late(); });
+        stop_when_empty();
     }
 
     void drain_deadline_passed()
@@ -352,22 +380,33 @@ private:
     void name_stragglers()
     {
         sweep([this](connection_core& each) {
-            if (each.current_phase() == connection_core::phase::open) {
+            if (each.current_phase() == connection_core::phase::pre_open || each.has_tasks()) {
                 drain_.report.stragglers.push_back(each.info());
+                each.is_accounted_for = true;
             } else { // its handler is done; only the peer's FIN was missing
                 count_drained(each);
             }
         });
     }
 
-    void count_drained(const connection_core& client) noexcept
+    void count_drained(connection_core& client) noexcept
     {
-        ++(client.was_idle_at_drain() ? drain_.report.closed_idle : drain_.report.drained);
+        if (!std::exchange(client.is_accounted_for, true)) {
+            ++(client.was_idle_at_drain() ? drain_.report.closed_idle : drain_.report.drained);
+        }
     }
 
+    /// Closes the sockets. Handlers that are still running are not this run's concern any more, but
+    /// they keep their places in the limit.
     void end_every_connection(close_reason reason, errc code)
     {
-        sweep([&](connection_core& each) { each.stop_now(reason, code); });
+        sweeping_ = true;
+        while (!connections_.empty()) { // hooks may end any of them meanwhile
+            const intrusive_ref<connection_core> client(connections_.front());
+            connections_.erase(*client);
+            client->stop_now(reason, code);
+        }
+        sweeping_ = false;
         gate_.wake_everybody();
     }
 
@@ -382,7 +421,7 @@ private:
 
     void stop_when_empty()
     {
-        if (connections_.empty()) {
+        if (connections_.empty() && !sweeping_) {
             stop();
         }
     }
@@ -390,6 +429,7 @@ private:
     void stop()
     {
         cancel(drain_timer_);
+        cancel(first_request_timer_);
         run_stopped_ = runs_.load();
         const auto before = state_.exchange(server_state::stopped);
         if (before == server_state::running || before == server_state::draining) {
@@ -400,7 +440,8 @@ private:
     }
 
     drain_account drain_;
-    drain_timer drain_timer_;
+    timer drain_timer_;
+    timer first_request_timer_;
     wait_queue<std::exception_ptr> stop_waiters_;
     std::atomic<unsigned> runs_ = 1;
     std::atomic<unsigned> stop_asked_ = 0;

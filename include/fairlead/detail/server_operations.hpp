@@ -25,12 +25,11 @@
 
 namespace fairlead::detail
 {
-/// A server's core, with the handler: leads each connection from accept through pre-open and
-/// handler to its close.
+/// A server's core, with the handler: leads each connection from accept through pre-open to the
+/// handler; closing.hpp leads it on from there.
 ///
 /// Plain TCP, the common case, takes one coroutine, the handler's own. The handshake and a close
-/// that has to wait are coroutines beside it, gone when they are done; the connection is passed
-/// from each to the next.
+/// that has to wait are coroutines beside it, gone when they are done.
 template <typename Handler>
 class server_core_of final : public server_core
 {
@@ -42,43 +41,21 @@ public:
           handler_(std::move(handler))
     {}
 
-    void spawn(std::unique_ptr<connection> client) override
+    void spawn(connection_ref client) override
     {
         if (auto rules = this->tls()) {
-            auto opening = pre_open(core_of(*client), std::move(rules), this->gate());
+            auto opening = pre_open(*client, std::move(rules), this->gate());
             asio::co_spawn(
-                this->get_executor(), std::move(opening), pre_open_done{std::move(client)});
+                this->get_executor(), std::move(opening), pre_open_done(std::move(client)));
         } else {
             run_handler(std::move(client));
         }
     }
 
 private:
-    /// What follows a stage: it owns the connection meanwhile, and runs on the server's thread.
-    struct stage_done
+    static server_core_of& server_of(const connection_operations& client) noexcept
     {
-        using executor_type = shard::executor_type;
-
-        explicit stage_done(std::unique_ptr<connection> connection) noexcept
-            : client(std::move(connection))
-        {}
-
-        executor_type get_executor() const noexcept
-        {
-            return core_of(*client).get_executor();
-        }
-
-        server_core_of& server() const noexcept
-        {
-            return server_of(*client);
-        }
-
-        std::unique_ptr<connection> client;
-    };
-
-    static server_core_of& server_of(connection& client) noexcept
-    {
-        return static_cast<server_core_of&>(core_of(client).server);
+        return static_cast<server_core_of&>(client.server);
     }
 
     struct pre_open_done : stage_done
@@ -87,92 +64,32 @@ private:
 
         void operator()(const std::exception_ptr& failure, bool may_open)
         {
+            if (!failure && may_open && this->client->is_open() && !this->client->is_stopped()) {
+                server_of(*this->client).run_handler(std::move(this->client));
+                return;
+            }
             if (failure) {
-                core_of(*this->client).handler_ended(failure);
-            } else if (may_open) {
-                return this->server().run_handler(std::move(this->client));
+                this->client->handler_ended(failure);
             }
-            this->server().finish(std::move(this->client));
-        }
-    };
-
-    struct handler_done : stage_done
-    {
-        using stage_done::stage_done;
-
-        void operator()(const std::exception_ptr& failure)
-        {
-            if (core_of(*this->client).has_output()) {
-                this->server().deliver_output(std::move(this->client), failure);
-            } else {
-                this->server().conclude(std::move(this->client), failure);
-            }
-        }
-    };
-
-    struct output_done : stage_done
-    {
-        output_done(std::unique_ptr<connection> connection, std::exception_ptr of_handler) noexcept
-            : stage_done(std::move(connection)), handler_failure(std::move(of_handler))
-        {}
-
-        void operator()(const std::exception_ptr&)
-        {
-            this->server().conclude(std::move(this->client), handler_failure);
-        }
-
-        std::exception_ptr handler_failure;
-    };
-
-    struct close_done : stage_done
-    {
-        using stage_done::stage_done;
-
-        void operator()(const std::exception_ptr&)
-        {
-            core_of(*this->client).close_socket(); // it is, unless memory ran out on the way
+            finish(std::move(this->client));
         }
     };
 
     struct call_handler
     {
-        connection* client;
+        connection_operations* client;
 
         asio::awaitable<void> operator()() const
         {
-            return server_of(*client).handler_(*client);
+            return server_of(*client).handler_(client->face);
         }
     };
 
-    void run_handler(std::unique_ptr<connection> client)
+    void run_handler(connection_ref client)
     {
-        core_of(*client).open();
-        const call_handler call{client.get()};
-        asio::co_spawn(this->get_executor(), call, handler_done{std::move(client)});
-    }
-
-    /// The handler is done, and not all that it sent is written.
-    void deliver_output(std::unique_ptr<connection> client, std::exception_ptr failure)
-    {
-        auto delivery = deliver(core_of(*client));
-        asio::co_spawn(
-            this->get_executor(), std::move(delivery),
-            output_done{std::move(client), std::move(failure)});
-    }
-
-    void conclude(std::unique_ptr<connection> client, const std::exception_ptr& failure)
-    {
-        core_of(*client).handler_ended(failure);
-        finish(std::move(client));
-    }
-
-    void finish(std::unique_ptr<connection> client)
-    {
-        connection_core& core = core_of(*client);
-        if (!close_at_once(core)) {
-            asio::co_spawn(
-                this->get_executor(), close_in_order(core), close_done{std::move(client)});
-        }
+        client->open();
+        const call_handler call{&*client};
+        asio::co_spawn(this->get_executor(), call, handler_done(std::move(client)));
     }
 
     Handler handler_;

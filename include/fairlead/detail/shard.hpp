@@ -10,6 +10,7 @@
 #include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/buffer_pool.hpp>
 #include <fairlead/detail/counters.hpp>
+#include <fairlead/detail/hang_up_watch.hpp>
 #include <fairlead/hooks.hpp>
 
 #include <asio/io_context.hpp>
@@ -33,7 +34,11 @@ public:
     using executor_type = asio::io_context::executor_type;
 
     shard(asio::io_context& io_context, server_config options)
-        : context(io_context), config(std::move(options)), wheel_(clock::now()), timer_(io_context)
+        : context(io_context),
+          config(std::move(options)),
+          hang_ups(io_context),
+          wheel_(clock::now()),
+          timer_(io_context)
     {}
 
     shard(const shard&) = delete;
@@ -88,6 +93,12 @@ public:
     /// A connection's socket is closed, and it has been told why.
     virtual void connection_closed(connection_core& connection) noexcept = 0;
 
+    /// Its socket is closed, and nothing of the user's runs for it any more.
+    virtual void connection_over(connection_core& connection) noexcept = 0;
+
+    /// A handler has started during the drain.
+    virtual void opened_in_drain() = 0;
+
     /// Where TLS handshakes wait for their turn.
     virtual handshake_gate& gate() noexcept = 0;
 
@@ -99,6 +110,7 @@ public:
     hook_caller hooks;
     detail::counters counters;
     buffer_pool buffers;
+    hang_up_watch<connection_core> hang_ups;
     bool draining = false;
 
 protected:

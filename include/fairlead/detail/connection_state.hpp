@@ -1,0 +1,160 @@
+// fairlead: the state of a connection, and what can be asked of it. What changes it is in
+// connection_core.hpp and connection_operations.hpp.
+
+#ifndef FAIRLEAD_DETAIL_CONNECTION_STATE_HPP
+#define FAIRLEAD_DETAIL_CONNECTION_STATE_HPP
+
+#include <fairlead/detail/connection_record.hpp>
+#include <fairlead/detail/deadlines.hpp>
+#include <fairlead/detail/output_queue.hpp>
+#include <fairlead/detail/transport.hpp>
+
+#include <cstdint>
+#include <memory>
+
+namespace fairlead::detail
+{
+/// pre_open -> open -> closing -> closed. Each step is taken once; any may be skipped.
+class connection_state : public connection_record
+{
+public:
+    enum class phase : std::uint8_t
+    {
+        pre_open,
+        open,
+        closing,
+        closed,
+    };
+
+    connection_state(
+        shard& owner, const asio::ip::tcp::endpoint& remote_endpoint,
+        connection& as_handlers_see_it)
+        : connection_record(owner, remote_endpoint, as_handlers_see_it),
+          stream(server.get_executor())
+    {}
+
+    phase current_phase() const noexcept
+    {
+        return phase_;
+    }
+
+    /// Its socket is.
+    bool is_open() const noexcept
+    {
+        return phase_ != phase::closed;
+    }
+
+    /// It is ending, and the reason is known.
+    bool is_stopped() const noexcept
+    {
+        return ending_.is_noted();
+    }
+
+    /// No TLS record was cut, so that close_notify may follow what was written.
+    bool may_say_goodbye() const noexcept
+    {
+        return !write_cut_ && !ending_.has_transport_error();
+    }
+
+    /// Messages that were sent are not with the kernel yet, or an operation is pending for them.
+    bool has_output() const noexcept
+    {
+        return output && !output->is_idle();
+    }
+
+    /// Something is being written, or about to be.
+    bool is_sending() const noexcept
+    {
+        return writing_ || has_output();
+    }
+
+    /// A drain found a handshake, or its first bytes, under way.
+    bool has_begun() noexcept
+    {
+        return phase_ != phase::pre_open || stream.is_tls() || stream.input_size() != 0;
+    }
+
+    /// The peer has finished or reset, or the connection was stopped.
+    bool has_ended() const noexcept
+    {
+        return peer_gone_ || !is_open() || is_stopped() || ending_.peer_finished() ||
+               ending_.has_transport_error();
+    }
+
+    bool was_idle_at_drain() const noexcept
+    {
+        return woken_by_drain_;
+    }
+
+    /// Waits for the peer, and owes it nothing.
+    bool is_idle() const noexcept
+    {
+        return phase_ == phase::open && !is_stopped() && (reading_ || waiting_) && !writing_;
+    }
+
+    time_point last_activity() const noexcept
+    {
+        return deadlines_.last_activity;
+    }
+
+    connection_info info() const
+    {
+        const auto now = clock::now();
+        return {
+            .id = id(),
+            .local = local,
+            .remote = remote,
+            .age = now - accepted_at,
+            .idle = now - deadlines_.last_activity,
+            .bytes_read = bytes_read,
+            .bytes_written = bytes_written,
+            .opened = phase_ != phase::pre_open,
+            .tls = stream.is_tls(),
+            .closed = !is_open()};
+    }
+
+    void touch() noexcept
+    {
+        deadlines_.last_activity = clock::now();
+    }
+
+    int native_handle() noexcept
+    {
+        return stream.native_handle();
+    }
+
+    /// Its handler, or a child of it, runs.
+    bool has_tasks() const noexcept
+    {
+        return tasks_ != 0;
+    }
+
+    transport stream;
+    std::unique_ptr<output_queue> output; // null: the handler sends no messages
+    bool holds_handshake_place = false;
+    bool is_counted = false;       // among the accepted
+    bool is_accounted_for = false; // in the report of a drain
+
+protected:
+    ~connection_state() = default;
+
+    deadlines deadlines_;
+    time_point handshake_stall_ = time_point::max();
+    std::uint64_t drain_limit_ = 0; // bytes_read up to here answers what came before the drain
+    phase phase_ = phase::pre_open;
+    bool reading_ = false;
+    bool waiting_ = false;
+    bool writing_ = false;
+    bool woken_by_drain_ = false;
+    bool wait_must_end_ = false; // a drain, or the handler's end, has ended it
+    bool owes_first_reply_ = false;
+    bool is_orphaned_ = false;
+    bool peer_gone_ = false;
+    bool is_watched_ = false;
+    bool send_finished_ = false;
+    bool write_cut_ = false;
+    std::uint32_t tasks_ = 0; // handler, children, deliveries
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_CONNECTION_STATE_HPP

@@ -1,0 +1,118 @@
+// fairlead: coroutines that wait for one thing to happen, each of which may stop waiting. Where they
+// come in turn there is wait_queue.hpp. One thread.
+
+#ifndef FAIRLEAD_DETAIL_WAIT_LIST_HPP
+#define FAIRLEAD_DETAIL_WAIT_LIST_HPP
+
+#include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/intrusive_list.hpp>
+
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/cancellation_type.hpp>
+#include <asio/error.hpp>
+#include <asio/executor_work_guard.hpp>
+
+#include <memory>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+namespace fairlead::detail
+{
+/// Completion handlers `void(std::error_code)`, which complete by a post to their own executors.
+/// Their cancellation slots end a wait with `asio::error::operation_aborted`. Those still here when
+/// the list dies are destroyed, and with them the coroutines that wait.
+class wait_list
+{
+public:
+    wait_list() = default;
+    wait_list(const wait_list&) = delete;
+    wait_list& operator=(const wait_list&) = delete;
+
+    ~wait_list()
+    {
+        while (!waiters_.empty()) {
+            const auto dropped = take(waiters_.front());
+        }
+    }
+
+    bool empty() const noexcept
+    {
+        return waiters_.empty();
+    }
+
+    /// `fallback` is for a handler that has no executor of its own.
+    template <typename Executor, typename Handler>
+    void push(const Executor& fallback, Handler&& handler)
+    {
+        using concrete = waiter_of<Executor, std::decay_t<Handler>>;
+        auto last = std::make_unique<concrete>(fallback, std::forward<Handler>(handler));
+        last->listen_for_cancellation();
+        waiters_.push_back(*last.release());
+    }
+
+    void notify_all()
+    {
+        // Nothing is called here: what completes is posted, and so cannot add to the list meanwhile.
+        while (!waiters_.empty()) {
+            take(waiters_.front())->complete({});
+        }
+    }
+
+private:
+    struct waiter : list_hook<>
+    {
+        virtual ~waiter()
+        {
+            unlink();
+        }
+
+        virtual void complete(std::error_code error) = 0;
+    };
+
+    template <typename Executor, typename Handler>
+    struct waiter_of final : waiter
+    {
+        using work = asio::executor_work_guard<asio::associated_executor_t<Handler, Executor>>;
+
+        waiter_of(const Executor& fallback, Handler completion)
+            : executor(asio::get_associated_executor(completion, fallback)),
+              handler(std::move(completion))
+        {}
+
+        void listen_for_cancellation()
+        {
+            auto slot = asio::get_associated_cancellation_slot(handler);
+            if (slot.is_connected()) {
+                slot.assign([this](asio::cancellation_type type) {
+                    if (type != asio::cancellation_type::none) {
+                        take(*this)->complete(asio::error::operation_aborted);
+                    }
+                });
+            }
+        }
+
+        void complete(std::error_code error) override
+        {
+            auto slot = asio::get_associated_cancellation_slot(handler);
+            if (slot.is_connected()) {
+                slot.clear();
+            }
+            post_completion(executor.get_executor(), std::move(handler), error);
+        }
+
+        work executor; // keeps the waiter's context running meanwhile
+        Handler handler;
+    };
+
+    static std::unique_ptr<waiter> take(waiter& one) noexcept
+    {
+        one.unlink();
+        return std::unique_ptr<waiter>(&one);
+    }
+
+    intrusive_list<waiter> waiters_;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_WAIT_LIST_HPP
