@@ -1,0 +1,136 @@
+// Operations whose completion handlers belong to other executors: the operation ends on the
+// connection's thread, with all its accounts; the handler is called where it wants to be. To be
+// believed under ThreadSanitizer.
+
+#include "tests/support/catch.hpp"
+#include "tests/support/peer.hpp"
+#include "tests/support/scripts.hpp"
+#include "tests/support/server_fixture.hpp"
+
+#include <asio/bind_executor.hpp>
+#include <asio/thread_pool.hpp>
+
+#include <array>
+#include <string>
+#include <thread>
+
+using namespace fairlead;
+using namespace std::chrono_literals;
+
+namespace
+{
+struct elsewhere
+{
+    asio::thread_pool pool{1};
+    test::mailbox<std::thread::id> threads;
+    test::mailbox<std::size_t> counts;
+};
+
+/// A chain of single operations, each completing on the pool, the next one started at home.
+struct pool_echo
+{
+    elsewhere* state;
+
+    asio::awaitable<void> operator()(connection& conn) const
+    {
+        std::array<char, 64> buffer;
+        for (int round = 0; round < 50; ++round) {
+            const std::size_t n = co_await on_pool(
+                [&](auto token) { return conn.async_read_some(asio::buffer(buffer), token); },
+                conn);
+            if (n == 0) {
+                co_return;
+            }
+            co_await on_pool(
+                [&](auto token) { return conn.async_write_some(asio::buffer(buffer, n), token); },
+                conn);
+        }
+    }
+
+    /// Starts the operation on this thread, and comes back to it.
+    template <typename Operation>
+    asio::awaitable<std::size_t> on_pool(Operation operation, connection& conn) const
+    {
+        asio::steady_timer done(conn.get_executor(), std::chrono::steady_clock::time_point::max());
+        std::size_t bytes = 0;
+        operation(asio::bind_executor(
+            state->pool, [this, &done, &bytes](const std::error_code& error, std::size_t n) {
+                state->threads.put(std::this_thread::get_id());
+                asio::post(done.get_executor(), [&done, &bytes, count = error ? 0 : n] {
+                    bytes = count;
+                    done.cancel();
+                });
+            }));
+        std::error_code ignored;
+        co_await done.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+        co_return bytes;
+    }
+};
+} // namespace
+
+TEST_CASE(
+    "a completion bound to another executor is called there, its accounts are kept at home",
+    "[executors]")
+{
+    const auto protocol = test::either();
+    CAPTURE(test::name_of(protocol));
+    elsewhere state;
+    auto config = test::local_config(protocol);
+    config.io_events = true;
+    test::running_server running(pool_echo{&state}, config);
+    running.start();
+    std::vector<test::peer> clients;
+    for (int i = 0; i < 4; ++i) {
+        clients.emplace_back(running.port(), protocol);
+    }
+    for (int round = 0; round < 50; ++round) {
+        for (auto& client : clients) {
+            client.send("ping");
+        }
+        for (auto& client : clients) {
+            REQUIRE(client.receive(4) == "ping");
+        }
+        (void)running.server.stats();
+    }
+    for (auto& client : clients) {
+        client.tcp().close();
+    }
+    REQUIRE(running.log.wait_for(connection_event_kind::closed, 4));
+    const auto shard_thread = running.on_shard([] { return std::this_thread::get_id(); });
+    const auto pool_thread = state.threads.take();
+    CHECK(pool_thread != shard_thread);
+    while (state.threads.size() != 0) {
+        CHECK(state.threads.take() == pool_thread);
+    }
+    CHECK(running.server.stats().bytes_read == 4U * 50U * 4U);
+    CHECK(running.server.stats().bytes_written == 4U * 50U * 4U);
+}
+
+TEST_CASE("a pending operation counts as work of its handler's executor", "[executors]")
+{
+    test::mailbox<std::thread::id> threads;
+    asio::io_context other(1);
+    auto script = [](connection& conn, asio::io_context& completes_in) -> asio::awaitable<void> {
+        char byte = 0;
+        conn.async_read_some(
+            asio::buffer(&byte, 1),
+            asio::bind_executor(completes_in, [](const std::error_code&, std::size_t) {}));
+        co_await conn.closed();
+        co_await asio::post(conn.get_executor(), asio::use_awaitable);
+    };
+    test::running_server running(test::scripted<asio::io_context>{script, &other});
+    running.start();
+    test::client client(running.port());
+    REQUIRE(running.log.wait_for(connection_event_kind::opened));
+    running.on_shard([] {}); // the operation has begun
+    std::thread thread([&] { // returns when the operation is done, and not before it
+        other.run();
+        threads.put(std::this_thread::get_id());
+    });
+    CHECK(threads.size() == 0);
+    client.send("x");
+    threads.take();
+    thread.join();
+    client.close();
+    CHECK(running.log.wait_for(connection_event_kind::closed));
+}
