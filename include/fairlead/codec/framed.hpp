@@ -335,7 +335,7 @@ private:
 
     std::error_code refuses_send() const noexcept
     {
-        return outbox_.error() ? outbox_.error() : core_.refuses_write();
+        return outbox_.error() ? outbox_.error() : core_.refuses_output();
     }
 
     void encode(std::span<const std::byte> payload, std::error_code& error)

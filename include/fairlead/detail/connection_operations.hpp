@@ -34,15 +34,16 @@ public:
 
     std::error_code refuses_write() const noexcept
     {
-        if (is_stopped()) {
-            return ending_.stop_code();
-        }
-        if (writing_) {
-            return in_progress();
-        }
+        return writing_ && !is_stopped() ? in_progress() : refuses_output();
+    }
+
+    /// Nothing can be sent any more; empty: it can, though perhaps behind what is being written.
+    std::error_code refuses_output() const noexcept
+    {
         // A TLS record that was cut short must not be continued by another write.
         const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
-        return has_ended ? std::error_code(asio::error::broken_pipe) : ending_.refuses_write();
+        return !is_stopped() && has_ended ? std::error_code(asio::error::broken_pipe)
+                                          : ending_.refuses_write();
     }
 
     /// There is nothing to wait for: an end, an error, the handler's end, or a drain that has begun

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace fairlead::detail
@@ -43,6 +44,7 @@ private:
 
     const std::uint64_t id_;
     registry_entry* next_in_bucket_ = nullptr;
+    bool is_known_ = false; // by its id
 };
 
 /// Everything but `contains` is for the server's thread. The table has a lock, taken when a
@@ -74,14 +76,23 @@ public:
 
     void erase(Entry& entry) noexcept
     {
+        retire(entry);
+        static_cast<registry_entry&>(entry).unlink();
+        --size_;
+    }
+
+    /// Its id is known no longer; it stays in the list.
+    void retire(Entry& entry) noexcept
+    {
+        if (!std::exchange(static_cast<registry_entry&>(entry).is_known_, false)) {
+            return;
+        }
         const std::lock_guard lock(mutex_);
         registry_entry** link = &bucket(buckets_, entry.id());
         while (*link != &entry) {
             link = &(*link)->next_in_bucket_;
         }
         *link = entry.next_in_bucket_;
-        static_cast<registry_entry&>(entry).unlink();
-        --size_;
     }
 
     /// Whether a connection of this id is live. Any thread.
@@ -127,6 +138,7 @@ private:
     {
         registry_entry*& head = bucket(buckets, entry.id());
         entry.next_in_bucket_ = head;
+        entry.is_known_ = true;
         head = &entry;
     }
 
@@ -142,7 +154,11 @@ private:
     void grow()
     {
         table larger(buckets_.empty() ? 64 : buckets_.size() * 2, nullptr);
-        list_.for_each([&](Entry& entry) { link(larger, entry); });
+        list_.for_each([&](Entry& entry) {
+            if (static_cast<registry_entry&>(entry).is_known_) {
+                link(larger, entry);
+            }
+        });
         buckets_.swap(larger);
     }
 

@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/drain.hpp>
 #include <fairlead/detail/reception.hpp>
+#include <fairlead/detail/wheel_timer.hpp>
 
 #include <asio/post.hpp>
 
@@ -236,30 +237,7 @@ public:
     }
 
 private:
-    /// A moment of a drain, as a node of the wheel.
-    struct timer : deadline_wheel::node
-    {
-        timer(server_core& owner, void (server_core::*what)())
-            : node(&timer::expired), self(owner), action(what)
-        {}
-
-        static void expired(node& timed, time_point)
-        {
-            auto& passed = static_cast<timer&>(timed);
-            (passed.self.*passed.action)();
-        }
-
-        timer(const timer&) = delete;
-        timer& operator=(const timer&) = delete;
-
-        ~timer()
-        {
-            self.cancel(*this);
-        }
-
-        server_core& self;
-        void (server_core::*const action)();
-    };
+    using timer = wheel_timer<server_core>;
 
     /// In a drain: who was accepted before it began, and is served only now, has so long for the
     /// first byte of the request that is on its way.
@@ -303,6 +281,9 @@ private:
     {
         if (!client.is_counted) {
             return; // it never began
+        }
+        if (client.is_registered()) {
+            connections_.retire(client);
         }
         counters.open.add(-1);
         counters.closed_by_reason[static_cast<std::size_t>(client.end().reason())].add();

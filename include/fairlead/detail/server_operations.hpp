@@ -181,7 +181,7 @@ inline asio::awaitable<void> listen(std::shared_ptr<server_core> server)
 
 inline std::vector<connection_info> list_connections(server_core& server)
 {
-    if (server.counters.open.get() == 0) {
+    if (server.counters.open.get() == 0 && server.counters.handlers.get() == 0) {
         return {};
     }
     if (server.get_executor().running_in_this_thread()) {
