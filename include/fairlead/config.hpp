@@ -175,8 +175,9 @@ struct server_config
     int backlog = 4096;
     /// Clients accepted before other events get their turn, 1 to 1024.
     int accepts_per_wakeup = 16;
-    /// Connections open at once, over all shards. 0: no limit. Default: half of the process's
-    /// descriptor limit, at most 100 000.
+    /// Connections at once, over all shards: from accept until the socket is closed and the handler
+    /// and its children have returned, so handlers that are stuck do not pile up. 0: no limit.
+    /// Default: half of the process's descriptor limit, at most 100 000.
     std::size_t max_connections = detail::default_max_connections();
     /// What happens to the next client at `max_connections`.
     limit_policy at_limit = limit_policy::pause;

@@ -27,7 +27,8 @@ enum class server_state
     running,
     /// No longer accepting; handlers are finishing, or `close()` was called and takes effect now.
     draining,
-    /// Every connection is closed. `open()` and `start()` work again.
+    /// Every connection is closed. `open()` and `start()` work again. Handlers may be running that
+    /// `close()` or a drain's deadline did not wait for.
     stopped,
 };
 
@@ -144,10 +145,11 @@ struct drain_report
 {
     /// Connections whose handlers finished what they were doing.
     std::size_t drained = 0;
-    /// Connections that were waiting for a first byte (or had not been opened) and were closed at
-    /// once.
+    /// Connections that were waiting for a first byte, or of which nothing had arrived, and were
+    /// closed at once.
     std::size_t closed_idle = 0;
-    /// Connections that were still open at the deadline, and were closed then.
+    /// Connections whose handlers had not returned at the deadline, or whose handshake was under
+    /// way, and which were closed then.
     std::vector<connection_info> stragglers = {};
     /// From the call of `shutdown()` to its completion.
     std::chrono::milliseconds took = std::chrono::milliseconds(0);

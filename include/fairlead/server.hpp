@@ -44,7 +44,8 @@ namespace fairlead
 /// nothing runs the context. What is called from a hook or a handler takes effect after it.
 ///
 /// Lifetime: the io_context outlives the server. A handler that still runs when the server is
-/// destroyed keeps the `Handler` object alive, and its connection, which is closed.
+/// stopped or destroyed keeps the `Handler` object alive, its connection, which is closed, and its
+/// place in `max_connections`.
 template <connection_handler Handler>
 class tcp_server
 {
@@ -117,9 +118,11 @@ public:
     }
 
     /// Stops accepting and lets the handlers finish: `connection::draining()` turns true, and
-    /// connections that wait in `readable()` with nothing to read are closed at once. Completes
-    /// when the last connection is closed, or at the deadline, when those still open are closed and
-    /// named in the report. A negative or zero deadline: at once.
+    /// connections that wait in `readable()` with nothing to read are closed at once. A TLS
+    /// handshake that has begun goes on, and the first request behind it is served; when none comes
+    /// within a second, `readable()` is false there too. Completes when the last handler and the
+    /// last child of one has returned and every connection is closed, or at the deadline, when
+    /// those left are closed and named in the report. A negative or zero deadline: at once.
     ///
     /// A second call joins the first, and can only shorten it. On a server that is not running,
     /// completes at once with an empty report. Takes effect when it is awaited; may be awaited in
@@ -181,7 +184,8 @@ public:
         return now == server_state::draining || now == server_state::stopped;
     }
 
-    /// Accepted and not closed.
+    /// Accepted, and its socket not closed. Handlers may be running that have closed theirs:
+    /// `stats().handlers`.
     std::int64_t open_connections() const noexcept
     {
         return core_->counters.open.get();
@@ -199,7 +203,7 @@ public:
         return core_->local_endpoint();
     }
 
-    /// The live connections. From another thread it asks the server's thread and waits for the
+    /// The live connections, and those closed ones whose handlers are still running. From another thread it asks the server's thread and waits for the
     /// answer: never do that while that thread waits for yours. Empty when nothing runs the context
     /// any more.
     std::vector<connection_info> connections() const

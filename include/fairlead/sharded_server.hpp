@@ -343,8 +343,7 @@ private:
                                                   const asio::ip::tcp::endpoint& remote,
                                                   detail::connection_place place) mutable {
                 next = (next + 1) % shards_.size();
-                shards_[next]->core().request_adopt(
-                    std::move(socket), remote, std::move(place));
+                shards_[next]->core().request_adopt(std::move(socket), remote, std::move(place));
             };
         }
         for (const auto& each : shards_) {
