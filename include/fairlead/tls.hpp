@@ -267,6 +267,8 @@ inline void use_protocol(
     const int highest =
         config.max_version == tls_version::tls_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION;
     const auto& [ciphers, suites, groups] = algorithms;
+    // OpenSSL 1.1.1 begins at 1, and openssl.cnf may say anything; `ciphers` may lower it again.
+    SSL_CTX_set_security_level(context, std::max(SSL_CTX_get_security_level(context), 2));
     if (SSL_CTX_set_min_proto_version(context, lowest) != 1 ||
         SSL_CTX_set_max_proto_version(context, highest) != 1 ||
         SSL_CTX_set_cipher_list(context, ciphers.c_str()) != 1 ||

@@ -160,8 +160,7 @@ TEST_CASE("the server that strace runs", "[.child]")
 TEST_CASE("a client that is lost before it is accepted is passed over in silence", "[syscalls]")
 {
     if (const auto reason = obstacle(); !reason.empty()) {
-        WARN("skipped: " << reason);
-        return;
+        SKIP_TEST(reason);
     }
     const std::string error =
         GENERATE(as<std::string>{}, "ECONNABORTED", "EPERM", "EPROTO", "ENETDOWN", "EHOSTUNREACH");
@@ -178,8 +177,7 @@ TEST_CASE("a client that is lost before it is accepted is passed over in silence
 TEST_CASE("a shortage pauses accepting, says so once, and passes", "[syscalls]")
 {
     if (const auto reason = obstacle(); !reason.empty()) {
-        WARN("skipped: " << reason);
-        return;
+        SKIP_TEST(reason);
     }
     struct shortage
     {
@@ -205,8 +203,7 @@ TEST_CASE("a shortage pauses accepting, says so once, and passes", "[syscalls]")
 TEST_CASE("a shortage resets the client that waits longest, through the reserve", "[syscalls]")
 {
     if (const auto reason = obstacle(); !reason.empty()) {
-        WARN("skipped: " << reason);
-        return;
+        SKIP_TEST(reason);
     }
     traced_server server("error=EMFILE:when=1"); // the reserve's own accept succeeds
     test::client refused(server.port());
@@ -219,8 +216,7 @@ TEST_CASE("a shortage resets the client that waits longest, through the reserve"
 TEST_CASE("an error that nobody knows is told once, and tried again", "[syscalls]")
 {
     if (const auto reason = obstacle(); !reason.empty()) {
-        WARN("skipped: " << reason);
-        return;
+        SKIP_TEST(reason);
     }
     const std::string error = GENERATE(as<std::string>{}, "EINVAL", "EBADF", "ENOSYS", "EXDEV");
     INFO(error);
@@ -236,8 +232,7 @@ TEST_CASE("an error that nobody knows is told once, and tried again", "[syscalls
 TEST_CASE("an interrupted accept is simply repeated", "[syscalls]")
 {
     if (const auto reason = obstacle(); !reason.empty()) {
-        WARN("skipped: " << reason);
-        return;
+        SKIP_TEST(reason);
     }
     traced_server server("error=EINTR:when=1..4");
     require_service(server.port());
@@ -249,8 +244,7 @@ TEST_CASE("an interrupted accept is simply repeated", "[syscalls]")
 TEST_CASE("accept that fails for ever neither spins nor stays secret", "[syscalls]")
 {
     if (const auto reason = obstacle(); !reason.empty()) {
-        WARN("skipped: " << reason);
-        return;
+        SKIP_TEST(reason);
     }
     // EPERM is what a sandbox says, for each client and without end; ENETDOWN lasts as long as the network is down.
     const std::string error = GENERATE(as<std::string>{}, "EPERM", "ENETDOWN", "EMFILE", "EINVAL");

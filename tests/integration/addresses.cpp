@@ -89,8 +89,7 @@ TEST_CASE("a server listens on each form of an address", "[address]")
         ":0");
     CAPTURE(address);
     if (address.front() == '[' && !has_ipv6()) {
-        WARN("skipped: this machine has no IPv6");
-        return;
+        SKIP_TEST("this machine has no IPv6");
     }
     test::running_server running(test::echo, {.address = address});
     running.server.open();
@@ -116,8 +115,7 @@ TEST_CASE("a server listens on each form of an address", "[address]")
 TEST_CASE("an empty host is reached by IPv4 and IPv6, and IPv4 peers look it", "[address]")
 {
     if (!has_ipv6()) {
-        WARN("skipped: this machine has no IPv6");
-        return;
+        SKIP_TEST("this machine has no IPv6");
     }
     test::running_server running(test::echo, {.address = ":0"});
     running.start();
@@ -138,8 +136,7 @@ TEST_CASE("an empty host is reached by IPv4 and IPv6, and IPv4 peers look it", "
 TEST_CASE("v6_only keeps IPv4 away from an empty host", "[address]")
 {
     if (!has_ipv6()) {
-        WARN("skipped: this machine has no IPv6");
-        return;
+        SKIP_TEST("this machine has no IPv6");
     }
     test::running_server running(test::echo, {.address = ":0", .socket = {.v6_only = true}});
     running.start();
@@ -153,8 +150,7 @@ TEST_CASE("a service may be given by name", "[address]")
 {
     const auto* const service = ::getservbyname("http-alt", "tcp");
     if (service == nullptr) {
-        WARN("skipped: this machine has no /etc/services");
-        return;
+        SKIP_TEST("this machine has no /etc/services");
     }
     test::running_server running(test::echo, {.address = own_address() + ":http-alt"});
     running.start();
@@ -208,8 +204,7 @@ TEST_CASE("a port in use is refused, and the error hook hears of it", "[address]
 TEST_CASE("a port that this user must not bind is refused, and the hook hears of it", "[address]")
 {
     if (first_unprivileged_port() <= 80) {
-        WARN("skipped: anybody may bind port 80 here");
-        return;
+        SKIP_TEST("anybody may bind port 80 here");
     }
     test::running_server running(test::echo, {.address = own_address() + ":80"});
     std::error_code code;

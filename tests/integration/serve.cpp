@@ -303,7 +303,8 @@ TEST_CASE("without TLS, SIGHUP keeps its disposition", "[serve][signals]")
     CHECK(child.wait() == -SIGHUP);
 }
 
-TEST_CASE("SIGHUP reads the TLS files again; a broken one changes nothing", "[serve][signals][tls]")
+TEST_CASE(
+    "SIGHUP reads the TLS files again, and a broken one changes nothing", "[serve][signals][tls]")
 {
     const test::certificate_authority authority;
     const test::temporary_directory directory;

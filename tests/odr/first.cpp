@@ -1,8 +1,12 @@
 // The first of two translation units that include the whole library; see CMakeLists.txt beside this file.
 
+// Standard headers that bring names of ours by argument-dependent lookup, before us: std::quoted, for one.
 #include <fairlead/fairlead.hpp>
 
+#include <algorithm>
 #include <cstdio>
+#include <iomanip>
+#include <ranges>
 
 // What the other translation unit sees of the same objects.
 const std::error_category* category_in_second();

@@ -136,10 +136,10 @@ TEST_CASE(
 {
     for (const address_case& each : invalid_addresses()) {
         const server_config config{.address = each.address};
-        INFO(each.ids << ": " << detail::quoted(each.address));
+        INFO(each.ids << ": " << detail::quote(each.address));
         REQUIRE(codes(config) == bad_address);
         const std::string message = check(config).front().message;
-        CHECK(message.find(detail::quoted(each.address)) != std::string::npos);
+        CHECK(message.find(detail::quote(each.address)) != std::string::npos);
         CHECK(message.find('\0') == std::string::npos);
         CHECK(message.find('\n') == std::string::npos);
     }

@@ -314,8 +314,7 @@ TEST_CASE("GI-09 of two clients only the silent one is closed, until both are", 
     }
     REQUIRE(running.log.wait_for(kind::closed));
     if (pause >= 500ms) {
-        WARN("this machine is too busy for a statement about time");
-        return;
+        SKIP_TEST("this machine is too busy for a statement about time");
     }
     CHECK(running.log.closed().front().remote.port() == silent.local_port());
     CHECK(running.log.closed().front().reason == close_reason::idle_timeout);

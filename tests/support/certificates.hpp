@@ -191,7 +191,8 @@ public:
     }
 
     /// PKCS#8, encrypted.
-    std::string encrypted_key_pem(const std::string& password) const
+    std::string encrypted_key_pem(
+        std::string password) const // by value: OpenSSL 1.1.1 wants a `char*`
     {
         return detail::pem([&](BIO* bio) {
             return PEM_write_bio_PKCS8PrivateKey(

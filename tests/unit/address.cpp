@@ -4,6 +4,7 @@
 #include <fairlead/detail/address.hpp>
 
 #include <cstddef>
+#include <iomanip> // std::quoted must not be taken for a function of ours
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,7 +19,7 @@ using fairlead::detail::default_max_connections;
 using fairlead::detail::is_ipv4_address;
 using fairlead::detail::is_ipv6_address;
 using fairlead::detail::parse_address;
-using fairlead::detail::quoted;
+using fairlead::detail::quote;
 
 TEST_CASE("an address is split into host and service", "[address]")
 {
@@ -108,9 +109,9 @@ TEST_CASE("a malformed address is quoted together with the rule it breaks", "[ad
     };
     for (const auto& [text, rule] : table) {
         const auto parsed = parse_address(text);
-        INFO(quoted(text) << " gives " << parsed.problem);
+        INFO(quote(text) << " gives " << parsed.problem);
         CHECK_FALSE(parsed.value);
-        CHECK(parsed.problem.starts_with(quoted(text) + ": "));
+        CHECK(parsed.problem.starts_with(quote(text) + ": "));
         CHECK(parsed.problem.find(rule) != std::string::npos);
     }
 }
@@ -127,13 +128,13 @@ TEST_CASE("a host name of 253 bytes is the longest", "[address]")
 
 TEST_CASE("a quoted text is one printable line of bounded length", "[address]")
 {
-    CHECK(quoted("") == "\"\"");
-    CHECK(quoted("plain ~ text") == "\"plain ~ text\"");
-    CHECK(quoted("a\0b\n\x7f\xff"s) == R"("a\x00b\x0a\x7f\xff")");
-    CHECK(quoted("\"\\") == R"("\"\\")");
-    CHECK(quoted(std::string(64, 'a')) == '"' + std::string(64, 'a') + '"');
-    CHECK(quoted(std::string(65, 'a')) == '"' + std::string(64, 'a') + "...\" (65 bytes)");
-    CHECK(quoted(std::string(1000, '\0')).size() < 300);
+    CHECK(quote("") == "\"\"");
+    CHECK(quote("plain ~ text") == "\"plain ~ text\"");
+    CHECK(quote("a\0b\n\x7f\xff"s) == R"("a\x00b\x0a\x7f\xff")");
+    CHECK(quote("\"\\") == R"("\"\\")");
+    CHECK(quote(std::string(64, 'a')) == '"' + std::string(64, 'a') + '"');
+    CHECK(quote(std::string(65, 'a')) == '"' + std::string(64, 'a') + "...\" (65 bytes)");
+    CHECK(quote(std::string(1000, '\0')).size() < 300);
 }
 
 TEST_CASE("IPv4 addresses are four numbers without leading zeros", "[address]")

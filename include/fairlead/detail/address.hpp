@@ -38,7 +38,7 @@ struct parsed_address
 
 /// `text` in quotation marks, fit for one line of a log: what is not printable ASCII becomes
 /// `\xNN`, and of a long text the first 64 bytes and the length remain.
-inline std::string quoted(std::string_view text)
+inline std::string quote(std::string_view text)
 {
     constexpr std::size_t longest = 64;
     constexpr std::string_view digits = "0123456789abcdef";
@@ -230,7 +230,7 @@ constexpr std::string_view problem_of_host(std::string_view host) noexcept
 inline parsed_address parse_address(std::string_view text)
 {
     const auto refuse = [text](std::string_view rule) {
-        return parsed_address{{}, quoted(text) + ": " + std::string(rule)};
+        return parsed_address{{}, quote(text) + ": " + std::string(rule)};
     };
     constexpr std::string_view forms =
         "no port; an address is \"host:port\", \":port\" or \"[v6]:port\"";

@@ -130,7 +130,7 @@ private:
             const std::string& protocol = protocols[i];
             total += protocol.size() + 1;
             if (protocol.empty() || protocol.size() > longest_name) {
-                add("tls.alpn[" + std::to_string(i) + "] is " + detail::quoted(protocol) +
+                add("tls.alpn[" + std::to_string(i) + "] is " + detail::quote(protocol) +
                     ": a protocol's name has 1 to 255 bytes");
             }
         }
@@ -147,13 +147,13 @@ private:
             const std::string member = "tls.sni[" + std::to_string(i) + "]";
             const std::string& name = names[i].name;
             if (!is_server_name(name)) {
-                add(member + ".name is " + detail::quoted(name) +
+                add(member + ".name is " + detail::quote(name) +
                     ": a server name is a host name, or \"*.\" before one");
             }
             std::string folded = lower_case(name);
             const auto first = std::find(seen.begin(), seen.end(), folded);
             if (first != seen.end() && !name.empty()) {
-                add(member + ".name is " + detail::quoted(name) + ": the same name is in tls.sni[" +
+                add(member + ".name is " + detail::quote(name) + ": the same name is in tls.sni[" +
                     std::to_string(first - seen.begin()) + "], and case makes no difference");
             }
             seen.push_back(std::move(folded));

@@ -44,7 +44,7 @@ inline std::vector<asio::ip::tcp::endpoint> resolve(
     if (error || found.empty()) {
         throw std::system_error(
             make_error_code(errc::invalid_address),
-            "address " + detail::quoted(address) + " does not resolve: " + error.message());
+            "address " + detail::quote(address) + " does not resolve: " + error.message());
     }
     std::vector<asio::ip::tcp::endpoint> endpoints;
     for (const bool v4 : {true, false}) {
@@ -119,7 +119,7 @@ inline listener open_listener(asio::io_context& context, const server_config& co
             break; // another address family would only hide it
         }
     }
-    throw std::system_error(error, "cannot listen on " + detail::quoted(config.address));
+    throw std::system_error(error, "cannot listen on " + detail::quote(config.address));
 }
 } // namespace fairlead::detail
 

@@ -31,7 +31,7 @@ void open_shared_port(std::size_t count, CoreAt core_at)
                 listener made = listen_on(endpoint, first.config, true, error);
                 if (error) {
                     throw std::system_error(
-                        error, "cannot listen on " + detail::quoted(first.config.address));
+                        error, "cannot listen on " + detail::quote(first.config.address));
                 }
                 return made;
             };
