@@ -114,11 +114,11 @@ inline descriptor accept(
             ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
         }
 #endif
-#if defined(SO_NOSIGPIPE)
-        const int on = 1;
-        ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
-#endif
         if (fd >= 0) {
+#if defined(SO_NOSIGPIPE)
+            const int on = 1;
+            ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
             remote.resize(size);
             error.clear();
             return descriptor(fd);
@@ -222,16 +222,23 @@ inline std::optional<std::byte> first_unread_byte(int fd) noexcept
                                                                : std::nullopt;
 }
 
-/// Bytes that were written and that the peer has not acknowledged (tcp(7), SIOCOUTQ). 0 where the
-/// kernel does not tell: a slow peer then looks like one that takes everything at once.
+/// Bytes that were written and that the peer has not acknowledged: `SIOCOUTQ` of Linux (tcp(7)),
+/// `FIONWRITE` of FreeBSD, `SO_NWRITE` of macOS. 0 where the kernel does not tell: a slow peer then
+/// looks like one that takes everything at once.
 inline std::size_t unacknowledged_bytes([[maybe_unused]] int fd) noexcept
 {
-#if defined(SIOCOUTQ)
     int bytes = 0;
-    return ::ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
+#if defined(SIOCOUTQ)
+    const bool known = ::ioctl(fd, SIOCOUTQ, &bytes) == 0;
+#elif defined(FIONWRITE)
+    const bool known = ::ioctl(fd, FIONWRITE, &bytes) == 0;
+#elif defined(SO_NWRITE)
+    socklen_t size = sizeof bytes;
+    const bool known = ::getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &size) == 0;
 #else
-    return 0;
+    const bool known = false;
 #endif
+    return known && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
 }
 
 template <typename Value>
@@ -254,10 +261,14 @@ inline std::error_code tune_connection(int fd, const socket_config& options) noe
     if (options.keep_alive) {
         set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1, error);
 #if defined(TCP_KEEPIDLE)
+        constexpr int idle = TCP_KEEPIDLE;
+#elif defined(TCP_KEEPALIVE)
+        constexpr int idle = TCP_KEEPALIVE; // macOS
+#endif
+#if defined(TCP_KEEPIDLE) || defined(TCP_KEEPALIVE)
         if (options.keep_alive_idle.count() > 0) {
             set_option(
-                fd, IPPROTO_TCP, TCP_KEEPIDLE, static_cast<int>(options.keep_alive_idle.count()),
-                error);
+                fd, IPPROTO_TCP, idle, static_cast<int>(options.keep_alive_idle.count()), error);
         }
 #endif
 #if defined(TCP_KEEPINTVL)
