@@ -93,8 +93,7 @@ struct tls_config
     tls_version max_version = tls_version::tls_1_3;
 
     /// TLS 1.2 ciphers in OpenSSL's notation. Empty: Mozilla's intermediate list. An unknown name
-    /// is an error. OpenSSL's security level is 2 or what openssl.cnf has above it (keys of RSA from
-    /// 2048 bits on, no SHA-1 in signatures); `@SECLEVEL=1` at the end of the list lowers it.
+    /// is an error.
     std::string ciphers = {};
     /// TLS 1.3 cipher suites in OpenSSL's notation. Empty: OpenSSL's default. An unknown name is an
     /// error.

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DEADLINE_WHEEL_HPP
 #define FAIRLEAD_DEADLINE_WHEEL_HPP
 
+#include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
 
 #include <algorithm>
@@ -252,7 +253,7 @@ private:
     void place_at(node& entry, std::uint64_t due) noexcept
     {
         assert(due > current_);
-        const auto highest = static_cast<std::size_t>(std::bit_width(due ^ current_)) - 1;
+        const auto highest = detail::integer_cast<std::size_t>(std::bit_width(due ^ current_)) - 1;
         const std::size_t level = highest / bits_per_level;
         const std::size_t digit = (due >> (level * bits_per_level)) % slots_per_level;
         const std::size_t slot = level * slots_per_level + digit;

@@ -6,6 +6,7 @@
 #define FAIRLEAD_TLS_HPP
 
 #include <fairlead/config.hpp>
+#include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/tls_loading.hpp>
 #include <fairlead/error.hpp>
 
@@ -245,7 +246,8 @@ inline int choose_protocol(
     const auto& ours = static_cast<tls_handshake_rules*>(rules)->alpn();
     unsigned char* name = nullptr;
     const int result = SSL_select_next_proto(
-        &name, chosen_size, ours.data(), static_cast<unsigned>(ours.size()), offered, offered_size);
+        &name, chosen_size, ours.data(), detail::integer_cast<unsigned int>(ours.size()), offered,
+        offered_size);
     *chosen = name;
     return result == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
@@ -267,8 +269,6 @@ inline void use_protocol(
     const int highest =
         config.max_version == tls_version::tls_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION;
     const auto& [ciphers, suites, groups] = algorithms;
-    // OpenSSL 1.1.1 begins at 1, and openssl.cnf may say anything; `ciphers` may lower it again.
-    SSL_CTX_set_security_level(context, std::max(SSL_CTX_get_security_level(context), 2));
     if (SSL_CTX_set_min_proto_version(context, lowest) != 1 ||
         SSL_CTX_set_max_proto_version(context, highest) != 1 ||
         SSL_CTX_set_cipher_list(context, ciphers.c_str()) != 1 ||
@@ -289,7 +289,7 @@ inline void use_protocol(
     SSL_CTX_set_msg_callback(context, &count_key_update);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     if (config.session_lifetime.count() > 0) {
-        SSL_CTX_set_timeout(context, static_cast<long>(config.session_lifetime.count()));
+        SSL_CTX_set_timeout(context, detail::integer_cast<long>(config.session_lifetime.count()));
     }
     if (!config.session_tickets) {
         // Under TLS 1.3 NO_TICKET alone means tickets that refer to the cache, which is off.
@@ -298,7 +298,8 @@ inline void use_protocol(
     }
     // Without it, resumption under client authentication fails with an alert.
     static constexpr std::array<unsigned char, 8> id = {'f', 'a', 'i', 'r', 'l', 'e', 'a', 'd'};
-    SSL_CTX_set_session_id_context(context, id.data(), static_cast<unsigned int>(id.size()));
+    SSL_CTX_set_session_id_context(
+        context, id.data(), detail::integer_cast<unsigned int>(id.size()));
 }
 
 /// Whether and how clients authenticate; `authorities` are those of `config.client_ca`.
@@ -443,7 +444,10 @@ inline tls_context::tls_context(const tls_config& config)
         rules->add(config.sni[i].name, std::move(named));
     }
     if (!config.sni.empty() || config.strict_sni) {
-        SSL_CTX_set_tlsext_servername_callback(native_, &detail::choose_certificate);
+        // What the macro SSL_CTX_set_tlsext_servername_callback does, less its C cast.
+        SSL_CTX_callback_ctrl(
+            native_, SSL_CTRL_SET_TLSEXT_SERVERNAME_CB,
+            reinterpret_cast<void (*)()>(&detail::choose_certificate));
         SSL_CTX_set_tlsext_servername_arg(native_, rules);
     }
 }

@@ -3,7 +3,6 @@
 
 #include "tests/support/catch.hpp"
 #include "tests/support/certificates.hpp"
-#include "tests/support/child_process.hpp"
 #include <fairlead/tls.hpp>
 
 #include <openssl/err.h>
@@ -11,8 +10,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -585,35 +582,6 @@ TEST_CASE("certificates that no client would accept are refused", "[tls]")
         const auto own = authority().issue({.key = test::key_kind::rsa_1024});
         CHECK(contains(problem_of(config_with(own)), "ee key too small"));
     }
-}
-
-TEST_CASE("a small key under another openssl.cnf", "[.child]")
-{
-    const char* const variable = std::getenv(test::child_process::report_variable);
-    if (variable == nullptr) {
-        return; // nothing for a test run
-    }
-    const test::reporter report(std::stoi(variable));
-    tls_config config = config_with(authority().issue({.key = test::key_kind::rsa_1024}));
-    report.say("default: " + problem_of(config));
-    config.ciphers = "DEFAULT@SECLEVEL=0";
-    report.say("lowered: " + problem_of(config));
-}
-
-TEST_CASE(
-    "the security level is 2 whatever OpenSSL's own default is, and ciphers lower it", "[tls]")
-{
-    const test::temporary_directory directory;
-    const auto file = directory.write(
-        "openssl.cnf", "openssl_conf = library\n[library]\nssl_conf = tls\n"
-                       "[tls]\nsystem_default = defaults\n"
-                       "[defaults]\nCipherString = DEFAULT@SECLEVEL=0\n");
-    auto child = test::child_process::execute(
-        {"env", "OPENSSL_CONF=" + file, std::filesystem::read_symlink("/proc/self/exe").string(),
-         "a small key under another openssl.cnf"});
-    CHECK(contains(child.expect("default: "), "ee key too small"));
-    CHECK(child.expect("lowered: ").empty());
-    CHECK(child.wait() == 0);
 }
 
 TEST_CASE("the rules of check() hold for a tls_context made directly", "[tls]")

@@ -4,6 +4,7 @@
 #define FAIRLEAD_CODEC_LENGTH_PREFIX_HPP
 
 #include <fairlead/codec/codec.hpp>
+#include <fairlead/detail/integer_cast.hpp>
 
 #include <bit>
 #include <cstddef>
@@ -78,7 +79,7 @@ struct length_prefix
         if (length > max_frame || length > std::numeric_limits<std::size_t>::max() - header) {
             return decode_result::failed(errc::frame_too_large);
         }
-        const std::size_t whole = header + static_cast<std::size_t>(length);
+        const std::size_t whole = header + detail::integer_cast<std::size_t>(length);
         if (bytes_to_strip > whole) {
             return decode_result::failed(errc::malformed_frame);
         }

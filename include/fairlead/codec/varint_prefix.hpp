@@ -4,6 +4,7 @@
 #define FAIRLEAD_CODEC_VARINT_PREFIX_HPP
 
 #include <fairlead/codec/codec.hpp>
+#include <fairlead/detail/integer_cast.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -54,10 +55,10 @@ struct varint_prefix
         if (length > std::numeric_limits<std::size_t>::max() - header) {
             return decode_result::failed(errc::frame_too_large);
         }
-        const std::size_t whole = header + static_cast<std::size_t>(length);
+        const std::size_t whole = header + detail::integer_cast<std::size_t>(length);
         return bytes.size() < whole
                    ? decode_result::needs(whole - bytes.size())
-                   : decode_result::frame(whole, header, static_cast<std::size_t>(length));
+                   : decode_result::frame(whole, header, detail::integer_cast<std::size_t>(length));
     }
 
     /// Appends a frame. Throws `std::system_error` with `errc::frame_too_large` above `max_frame`.

@@ -4,6 +4,8 @@
 #ifndef FAIRLEAD_DETAIL_ADDRESS_HPP
 #define FAIRLEAD_DETAIL_ADDRESS_HPP
 
+#include <fairlead/detail/integer_cast.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -281,8 +283,8 @@ inline std::size_t default_max_connections() noexcept
     ::rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
         // Never 0: as `max_connections` that would mean "no limit".
-        return static_cast<std::size_t>(
-            std::clamp<std::uint64_t>(static_cast<std::uint64_t>(limit.rlim_cur) / 2, 1, most));
+        return integer_cast<std::size_t>(
+            std::clamp<std::uint64_t>(integer_cast<std::uint64_t>(limit.rlim_cur) / 2, 1, most));
     }
 #endif
     return most;

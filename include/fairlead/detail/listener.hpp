@@ -5,6 +5,7 @@
 
 #include <fairlead/config.hpp>
 #include <fairlead/detail/address.hpp>
+#include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/native.hpp>
 
 #include <asio/io_context.hpp>
@@ -95,7 +96,7 @@ inline listener listen_on(
         error = native::share_port(fd);
     }
     const int backlog = config.backlog == 0 ? SOMAXCONN : config.backlog;
-    if (!error && (::bind(fd, endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0 ||
+    if (!error && (::bind(fd, endpoint.data(), integer_cast<socklen_t>(endpoint.size())) != 0 ||
                    ::listen(fd, backlog) != 0)) {
         error = native::last_error();
     }

@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_NATIVE_HPP
 
 #include <fairlead/config.hpp>
+#include <fairlead/detail/integer_cast.hpp>
 
 #include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
@@ -104,7 +105,7 @@ inline descriptor accept(
     int listener, asio::ip::tcp::endpoint& remote, std::error_code& error) noexcept
 {
     for (;;) {
-        auto size = static_cast<socklen_t>(remote.capacity());
+        auto size = integer_cast<socklen_t>(remote.capacity());
 #if defined(__linux__) || defined(__FreeBSD__)
         const int fd = ::accept4(listener, remote.data(), &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
 #else
@@ -141,7 +142,7 @@ inline void reset_on_close(int fd) noexcept
 inline asio::ip::tcp::endpoint local_endpoint(int fd) noexcept
 {
     asio::ip::tcp::endpoint endpoint;
-    auto size = static_cast<socklen_t>(endpoint.capacity());
+    auto size = integer_cast<socklen_t>(endpoint.capacity());
     if (::getsockname(fd, endpoint.data(), &size) != 0) {
         return {};
     }
@@ -168,6 +169,17 @@ struct io_result
     std::error_code error = {};
 };
 
+/// The two names of the error of a call that would have to wait, which are one on most systems.
+inline bool is_not_ready(int error) noexcept
+{
+#if EAGAIN != EWOULDBLOCK
+    if (error == EWOULDBLOCK) {
+        return true;
+    }
+#endif
+    return error == EAGAIN;
+}
+
 /// Reads what is there, without waiting. No bytes, no error and not `would_block`: the peer has
 /// finished.
 inline io_result receive(int fd, void* data, std::size_t size, int flags = 0) noexcept
@@ -177,7 +189,7 @@ inline io_result receive(int fd, void* data, std::size_t size, int flags = 0) no
         if (n >= 0) {
             return {.bytes = static_cast<std::size_t>(n)};
         }
-        if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        if (is_not_ready(errno)) {
             return {.would_block = true};
         }
         if (errno != EINTR) {
@@ -198,7 +210,7 @@ inline io_result send(int fd, const void* data, std::size_t size) noexcept
         if (n >= 0) {
             return {.bytes = static_cast<std::size_t>(n)};
         }
-        if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        if (is_not_ready(errno)) {
             return {.would_block = true};
         }
         if (errno != EINTR) {

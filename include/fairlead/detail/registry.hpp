@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_REGISTRY_HPP
 #define FAIRLEAD_DETAIL_REGISTRY_HPP
 
+#include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
 
 #include <atomic>
@@ -131,7 +132,7 @@ private:
 
     static registry_entry*& bucket(table& buckets, std::uint64_t id) noexcept
     {
-        return buckets[id & (buckets.size() - 1)];
+        return buckets[integer_cast<std::size_t>(id & (buckets.size() - 1))];
     }
 
     static void link(table& buckets, registry_entry& entry) noexcept
@@ -144,7 +145,9 @@ private:
 
     registry_entry* lookup(std::uint64_t id) const noexcept
     {
-        registry_entry* entry = buckets_.empty() ? nullptr : buckets_[id & (buckets_.size() - 1)];
+        registry_entry* entry =
+            buckets_.empty() ? nullptr
+                             : buckets_[integer_cast<std::size_t>(id & (buckets_.size() - 1))];
         while (entry != nullptr && entry->id() != id) {
             entry = entry->next_in_bucket_;
         }

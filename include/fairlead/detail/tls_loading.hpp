@@ -350,7 +350,7 @@ inline void check_ciphers(const std::string& list)
     constexpr std::string_view separators = ":,; ";
     for (std::size_t at = list.find_first_not_of(separators); at < list.size();
          at = list.find_first_not_of(separators, at)) {
-        at += std::string_view("!-+").find(list[at]) != std::string_view::npos ? 1 : 0;
+        at += std::string_view("!-+").find(list[at]) != std::string_view::npos ? 1U : 0U;
         const std::size_t end = std::min(list.find_first_of(":,; +!@", at + 1), list.size());
         const std::string word = list.substr(at, end - at);
         if (!is_known_cipher_word(word, at == 0)) {
