@@ -73,10 +73,16 @@ if(asio_FOUND)
     target_include_directories(asio::asio SYSTEM INTERFACE "${asio_INCLUDE_DIR}")
     target_link_libraries(asio::asio INTERFACE Threads::Threads)
   endif()
-  target_compile_definitions(asio::asio INTERFACE ASIO_STANDALONE)
+
+  # In a project that brings Asio itself, asio::asio may be an alias, which takes no definitions.
+  get_target_property(_asio_target asio::asio ALIASED_TARGET)
+  if(NOT _asio_target)
+    set(_asio_target asio::asio)
+  endif()
+  target_compile_definitions(${_asio_target} INTERFACE ASIO_STANDALONE)
 
   # Before 1.26 Asio does not see that Clang with libstdc++ has coroutines, and leaves out asio::awaitable.
   if(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND asio_VERSION VERSION_LESS 1.26)
-    target_compile_definitions(asio::asio INTERFACE ASIO_HAS_CO_AWAIT=1 ASIO_HAS_STD_COROUTINE=1)
+    target_compile_definitions(${_asio_target} INTERFACE ASIO_HAS_CO_AWAIT=1 ASIO_HAS_STD_COROUTINE=1)
   endif()
 endif()
