@@ -78,7 +78,7 @@ public:
         std::error_code error;
         farewell ending(conn);
         for (auto frame = co_await frames.next(error); frame; frame = co_await frames.next(error)) {
-            const bool goes_on = commands_.run(fairlead::codec::text_of(*frame), reply);
+            const bool goes_on = commands_.run(*frame, reply);
             // What is large is not copied, and what a peer does not read is waited for.
             const bool is_sent =
                 reply.empty() || (reply.size() < large_reply && frames.try_send(reply));

@@ -35,6 +35,7 @@ std::optional<Integer> to_integer(std::string_view text)
 /// for people with a terminal. What is sent goes out as it is.
 struct resp
 {
+    static constexpr bool payload_is_text = true;
     /// Most bytes of one argument.
     std::size_t max_bulk = std::size_t(1) << 20;
     /// Most bytes of a command, all of it: a peer can make us hold as much, and no more.

@@ -27,7 +27,6 @@ using fairlead::connection_event_kind;
 using fairlead::errc;
 using fairlead::framed;
 using fairlead::codec::line;
-using fairlead::codec::text_of;
 
 namespace test::upgrading
 {
@@ -45,7 +44,7 @@ asio::awaitable<void> mail_like(connection& conn, room& room)
     framed lines(conn, line{.crlf = true});
     co_await lines.send("220 ready");
     for (auto text = co_await lines.next(); text; text = co_await lines.next()) {
-        const std::string command(text_of(*text));
+        const std::string command(*text);
         if (command.rfind("EHLO", 0) == 0) {
             co_await lines.send("250-greetings");
             co_await lines.send("250 STARTTLS");

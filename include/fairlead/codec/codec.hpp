@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <vector>
 
 namespace fairlead::detail
@@ -30,6 +31,15 @@ inline void require_size(std::size_t size, std::size_t most)
             make_error_code(errc::frame_too_large), "a payload of " + std::to_string(size) +
                                                         " bytes, and max_frame is " +
                                                         std::to_string(most));
+    }
+}
+
+/// The same with `errc::invalid_config`, when a codec's options are wrong.
+template <typename Codec>
+void require_valid(const Codec& codec)
+{
+    if (const std::string_view problem = codec.problem(); !problem.empty()) {
+        throw std::system_error(make_error_code(errc::invalid_config), std::string(problem));
     }
 }
 
@@ -153,6 +163,14 @@ concept enclosing_codec = codec<Codec> &&
     codec.encode_trailer(payload, out);
 };
 
+/// A codec whose payloads are text: it says `static constexpr bool payload_is_text = true`. Its frames are
+/// handed out as `text_frame`.
+template <typename Codec>
+concept text_codec = codec<Codec> && requires
+{
+    requires Codec::payload_is_text;
+};
+
 /// The bytes of a text, for payloads. As long as the text.
 inline std::span<const std::byte> bytes_of(std::string_view text) noexcept
 {
@@ -164,6 +182,27 @@ inline std::string_view text_of(std::span<const std::byte> bytes) noexcept
 {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
+
+/// A payload that is text: a `std::string_view`, and bytes to whom wants bytes, as the payload of
+/// every codec is. Valid as long as what it was made of.
+class text_frame : public std::string_view
+{
+public:
+    constexpr text_frame() noexcept = default;
+
+    explicit text_frame(std::span<const std::byte> bytes) noexcept
+        : std::string_view(text_of(bytes))
+    {}
+
+    operator std::span<const std::byte>() const noexcept
+    {
+        return bytes_of(*this);
+    }
+};
+
+/// What a codec's payloads are handed out as.
+template <codec Codec>
+using frame_of = std::conditional_t<text_codec<Codec>, text_frame, std::span<const std::byte>>;
 } // namespace fairlead::codec
 
 #endif // FAIRLEAD_CODEC_CODEC_HPP

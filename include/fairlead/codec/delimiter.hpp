@@ -22,6 +22,9 @@ namespace fairlead::codec
 /// come.
 struct delimiter
 {
+    /// Payloads are handed out as text.
+    static constexpr bool payload_is_text = true;
+
     /// At least one, none of them empty. The first to be complete ends the frame, so that one which
     /// holds another before its own end is never found. `encode` uses the first of the list.
     std::vector<std::string> delimiters;

@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <optional>
 #include <span>
-#include <string>
 #include <system_error>
 #include <utility>
 
@@ -38,12 +37,13 @@ template <codec Codec>
 class frame_reader
 {
 public:
+    /// A payload: bytes, or text where the codec says so.
+    using frame = frame_of<Codec>;
+
     /// Throws `std::system_error` with `errc::invalid_config` when the codec's options are wrong.
     explicit frame_reader(Codec rules) : codec_(std::move(rules))
     {
-        if (const std::string_view problem = codec_.problem(); !problem.empty()) {
-            throw std::system_error(make_error_code(errc::invalid_config), std::string(problem));
-        }
+        detail::require_valid(codec_);
     }
 
     /// Copies the next bytes of the stream in.
@@ -69,7 +69,7 @@ public:
 
     /// The next frame's payload. Empty: more bytes are needed, or `error` says why there is none,
     /// now and for ever: `errc::frame_too_large`, `errc::malformed_frame`.
-    std::optional<std::span<const std::byte>> next(std::error_code& error)
+    std::optional<frame> next(std::error_code& error)
     {
         error.clear();
         step_over();
@@ -85,9 +85,9 @@ public:
         const std::span<std::byte> payload = buffer_.data().subspan(seen_.offset, seen_.size);
         forget();
         if constexpr (packing_codec<Codec>) {
-            return codec_.unpack(payload);
+            return frame(codec_.unpack(payload));
         } else {
-            return payload;
+            return frame(payload);
         }
     }
 

@@ -7,7 +7,7 @@
 #include <fairlead/codec/codec.hpp>
 #include <fairlead/codec/frame_reader.hpp>
 #include <fairlead/connection.hpp>
-#include <fairlead/detail/outbox.hpp>
+#include <fairlead/detail/message_sender.hpp>
 
 #include <asio/awaitable.hpp>
 #include <asio/redirect_error.hpp>
@@ -15,8 +15,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <concepts>
 #include <cstddef>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -42,7 +42,8 @@ struct framed_options
     bool ends_in_drain = true;
 };
 
-/// The messages of one connection.
+/// The messages of one connection. `Out` is the codec of what is sent; without it, `In` is for both
+/// ways. For answers that are no frames there is `write`.
 ///
 /// Reading: frames that arrived together are handed out one by one without a system call. While
 /// nothing of a frame has arrived, no buffer is held; otherwise one comes from the shard's pool.
@@ -62,43 +63,50 @@ struct framed_options
 /// {
 ///     fairlead::codec::framed lines(conn, fairlead::codec::line{});
 ///     for (auto text = co_await lines.next(); text; text = co_await lines.next()) {
+///         if (*text == "quit") { // a std::string_view
+///             break;
+///         }
 ///         co_await lines.send(*text);
 ///     }
 /// }
 /// \endcode
-template <codec Codec>
+template <codec In, codec Out = In>
 class framed
 {
 public:
-    /// A payload: a view into the buffer, valid until the next call of `next`.
-    using frame = std::span<const std::byte>;
+    /// A payload: a view into the buffer, valid until the next call of `next`. Of a `text_codec` it
+    /// is a `std::string_view`, which converts to bytes; of others `std::span<const std::byte>`.
+    using frame = frame_of<In>;
 
     /// Throws `std::system_error` with `errc::invalid_config` when the codec's options are wrong,
     /// or the low watermark is above the high one.
-    framed(connection& stream, Codec rules, framed_options options = {})
-        : connection_(stream),
-          core_(detail::core_of(stream)),
-          options_(options),
-          reader_(std::move(rules)),
-          outbox_(outbox_of(core_))
+    framed(connection& stream, In rules, framed_options options = {}) requires std::same_as<In, Out>
+        : framed(stream, std::move(rules), std::nullopt, options)
+    {}
+
+    /// Another codec for what is sent.
+    template <std::same_as<Out> Sent>
+    framed(connection& stream, In rules, Sent sent, framed_options options = {})
+        : framed(stream, std::move(rules), std::optional<Out>(std::move(sent)), options)
     {
-        if (options_.low_watermark > options_.high_watermark) {
-            throw std::system_error(
-                make_error_code(errc::invalid_config),
-                "low_watermark is " + std::to_string(options_.low_watermark) +
-                    ": it must not be above high_watermark, which is " +
-                    std::to_string(options_.high_watermark));
-        }
+        detail::require_valid(*sent_);
     }
 
     /// Goes on with another codec where `before` has stopped, with what it has read and not handed
     /// out. Do not use `before` any more.
-    template <typename Other>
-    framed(framed<Other>& before, Codec rules, framed_options options = {})
-        : framed(before.stream(), std::move(rules), options)
+    template <typename OtherIn, typename OtherOut>
+    framed(framed<OtherIn, OtherOut>& before, In rules, framed_options options = {}) requires
+        std::same_as<In, Out> : framed(before.stream(), std::move(rules), options)
     {
-        reader_.feed(before.pending());
-        outbox_.unread_input = reader_.pending().size();
+        take_over(before.pending());
+    }
+
+    /// The same, with another codec for what is sent.
+    template <typename OtherIn, typename OtherOut, std::same_as<Out> Sent>
+    framed(framed<OtherIn, OtherOut>& before, In rules, Sent sent, framed_options options = {})
+        : framed(before.stream(), std::move(rules), std::move(sent), options)
+    {
+        take_over(before.pending());
     }
 
     framed(const framed&) = delete;
@@ -159,10 +167,14 @@ public:
     /// The same; nothing is thrown.
     asio::awaitable<void> send(std::span<const std::byte> payload, std::error_code& error)
     {
-        error = refuses_send();
-        if constexpr (enclosing_codec<Codec>) {
-            if (!error && payload.size() >= written_in_place) {
-                co_await send_in_place(payload, error);
+        error = sender_.refuses();
+        if constexpr (enclosing_codec<Out>) {
+            if (!error && payload.size() >= sender_.written_in_place) {
+                const auto enclose = [this, payload](auto& header, auto& trailer) {
+                    sent_rules().encode_trailer(payload, trailer);
+                    sent_rules().encode_header(payload, header);
+                };
+                co_await sender_.write_in_place(payload, enclose, error);
                 co_return;
             }
         }
@@ -173,7 +185,7 @@ public:
             co_return;
         }
         write_soon();
-        co_await wait_for_room(error);
+        co_await sender_.wait_for_room(error);
     }
 
     /// The same for a text.
@@ -188,19 +200,60 @@ public:
         return send(bytes_of(payload), error);
     }
 
+    /// Sends bytes as they are, whatever the codec: for protocols whose answers are not its frames.
+    /// They keep their place among the frames; otherwise as `send`.
+    asio::awaitable<void> write(std::span<const std::byte> bytes)
+    {
+        std::error_code error;
+        co_await write(bytes, error);
+        if (error) {
+            throw std::system_error(error);
+        }
+    }
+
+    /// The same; nothing is thrown.
+    asio::awaitable<void> write(std::span<const std::byte> bytes, std::error_code& error)
+    {
+        error = sender_.refuses();
+        if (error) {
+            co_return;
+        }
+        if (bytes.size() >= sender_.written_in_place) {
+            const auto nothing = [](auto&, auto&) {};
+            co_await sender_.write_in_place(bytes, nothing, error);
+            co_return;
+        }
+        std::vector<std::byte>& queue = outbox_.queue();
+        queue.insert(queue.end(), bytes.begin(), bytes.end());
+        write_soon();
+        co_await sender_.wait_for_room(error);
+    }
+
+    /// The same for a text.
+    asio::awaitable<void> write(std::string_view text)
+    {
+        return write(bytes_of(text));
+    }
+
+    /// The same for a text; nothing is thrown.
+    asio::awaitable<void> write(std::string_view text, std::error_code& error)
+    {
+        return write(bytes_of(text), error);
+    }
+
     /// Sends a frame for each payload of the range, and writes them together, as far as the high
     /// watermark goes. When the codec has no frame for a payload, those before it are sent.
     template <typename Payloads>
     asio::awaitable<void> send_all(const Payloads& payloads)
     {
-        std::error_code error = refuses_send();
+        std::error_code error = sender_.refuses();
         for (const auto& payload : payloads) {
             if (!error) {
                 encode(as_payload(payload), error);
             }
-            if (!error && outbox_.size() > options_.high_watermark) {
+            if (!error && sender_.is_full()) {
                 outbox_.flush();
-                co_await wait_for_room(error);
+                co_await sender_.wait_for_room(error);
             }
             if (error) {
                 break;
@@ -208,7 +261,7 @@ public:
         }
         outbox_.flush();
         if (!error) {
-            co_await wait_for_room(error);
+            co_await sender_.wait_for_room(error);
         }
         if (error) {
             throw std::system_error(error);
@@ -220,7 +273,7 @@ public:
     /// peer. Throws `std::system_error` when the codec has no frame for the payload.
     bool try_send(std::span<const std::byte> payload)
     {
-        if (refuses_send() || outbox_.size() > options_.high_watermark) {
+        if (sender_.refuses() || sender_.is_full()) {
             return false;
         }
         std::error_code error;
@@ -241,11 +294,9 @@ public:
     /// Waits until the kernel has taken everything that was sent. Throws `std::system_error`.
     asio::awaitable<void> flush()
     {
-        outbox_.flush();
-        while (!outbox_.is_idle()) {
-            co_await outbox_.change();
-        }
-        if (const auto error = outbox_.error()) {
+        std::error_code error;
+        co_await sender_.wait_until_written(error);
+        if (error) {
             throw std::system_error(error);
         }
     }
@@ -266,7 +317,7 @@ public:
 
     /// What was read and not handed out; after an error of the codec, the bytes it is about and
     /// what is behind them. Valid until the next call of `next`.
-    frame pending() const noexcept
+    std::span<const std::byte> pending() const noexcept
     {
         return reader_.pending();
     }
@@ -276,24 +327,47 @@ public:
         return connection_;
     }
 
-    const Codec& rules() const noexcept
+    const In& rules() const noexcept
     {
         return reader_.rules();
     }
 
+    /// Of what is sent.
+    const Out& sent_rules() const noexcept
+    {
+        if constexpr (std::same_as<In, Out>) {
+            return sent_ ? *sent_ : reader_.rules();
+        } else {
+            return *sent_;
+        }
+    }
+
 private:
-    /// Payloads of this size are written from where they are.
-    static constexpr std::size_t written_in_place = std::size_t(64) << 10;
     /// Room for a read inside a frame, at least.
     static constexpr std::size_t smallest_read = std::size_t(4) << 10;
 
-    /// The connection's own: it outlives this object, so that nothing is lost that was sent.
-    static detail::outbox& outbox_of(detail::connection_operations& core)
+    framed(connection& stream, In rules, std::optional<Out> sent, framed_options options)
+        : connection_(stream),
+          core_(detail::core_of(stream)),
+          options_(options),
+          reader_(std::move(rules)),
+          sent_(std::move(sent)),
+          sender_(core_, options.high_watermark, options.low_watermark),
+          outbox_(sender_.box())
     {
-        if (!core.output) {
-            core.output = std::make_unique<detail::outbox>(core);
+        if (options_.low_watermark > options_.high_watermark) {
+            throw std::system_error(
+                make_error_code(errc::invalid_config),
+                "low_watermark is " + std::to_string(options_.low_watermark) +
+                    ": it must not be above high_watermark, which is " +
+                    std::to_string(options_.high_watermark));
         }
-        return static_cast<detail::outbox&>(*core.output);
+    }
+
+    void take_over(std::span<const std::byte> pending)
+    {
+        reader_.feed(pending);
+        outbox_.unread_input = reader_.pending().size();
     }
 
     static std::span<const std::byte> as_payload(std::span<const std::byte> payload) noexcept
@@ -333,73 +407,36 @@ private:
         co_return bytes != 0;
     }
 
-    std::error_code refuses_send() const noexcept
-    {
-        return outbox_.error() ? outbox_.error() : core_.refuses_output();
-    }
-
+    /// Appends a frame to the queue.
     void encode(std::span<const std::byte> payload, std::error_code& error)
     {
         try {
-            rules().encode(payload, outbox_.queue());
+            sent_rules().encode(payload, outbox_.queue());
         } catch (const std::system_error& refusal) {
             error = refusal.code();
         }
     }
 
-    /// Now, or when the requests that are here already are answered too.
     void write_soon()
     {
-        if (outbox_.size() < options_.low_watermark && reader_.has_next()) {
-            outbox_.flush_soon();
-        } else {
-            outbox_.flush();
-        }
-    }
-
-    asio::awaitable<void> wait_for_room(std::error_code& error)
-    {
-        if (outbox_.size() > options_.high_watermark) {
-            while (!outbox_.error() && outbox_.size() > options_.low_watermark) {
-                co_await outbox_.change();
-            }
-        }
-        error = outbox_.error();
-    }
-
-    /// A large payload: behind what is queued, and without a copy.
-    asio::awaitable<void> send_in_place(std::span<const std::byte> payload, std::error_code& error)
-    {
-        while (outbox_.is_writing()) {
-            co_await outbox_.change();
-        }
-        error = refuses_send();
-        if (error) {
-            co_return;
-        }
-        try {
-            std::vector<std::byte> trailer;
-            rules().encode_trailer(payload, trailer);
-            rules().encode_header(payload, outbox_.queue());
-            outbox_.write_with(payload, std::move(trailer));
-        } catch (const std::system_error& refusal) {
-            error = refusal.code();
-            co_return;
-        }
-        const auto number = outbox_.writes_begun();
-        while (outbox_.is_writing() && outbox_.writes_begun() == number) {
-            co_await outbox_.change();
-        }
-        error = outbox_.error();
+        sender_.write_soon(reader_.has_next());
     }
 
     connection& connection_;
     detail::connection_operations& core_;
     framed_options options_;
-    frame_reader<Codec> reader_;
+    frame_reader<In> reader_;
+    std::optional<Out> sent_; // empty: the reader's
+    detail::message_sender sender_;
     detail::outbox& outbox_;
     bool is_timed_ = false;
 };
+
+template <codec In, codec Out>
+framed(connection&, In, Out, framed_options = {}) -> framed<In, Out>;
+
+template <typename OtherIn, typename OtherOut, codec In, codec Out>
+framed(framed<OtherIn, OtherOut>&, In, Out, framed_options = {}) -> framed<In, Out>;
 } // namespace fairlead::codec
 
 namespace fairlead

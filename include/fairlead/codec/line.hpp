@@ -19,6 +19,9 @@ namespace fairlead::codec
 /// longer than `max_frame`.
 struct line
 {
+    /// Payloads are handed out as text.
+    static constexpr bool payload_is_text = true;
+
     /// Most bytes of a line, without its ending.
     std::size_t max_frame = std::size_t(64) << 10;
     /// The payload includes the ending.

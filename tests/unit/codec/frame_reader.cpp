@@ -5,14 +5,30 @@
 #include <fairlead/codec/length_prefix.hpp>
 #include <fairlead/codec/line.hpp>
 
+#include <cstddef>
 #include <cstring>
+#include <span>
+#include <string_view>
+#include <type_traits>
 
 using fairlead::codec::bytes_of;
+using fairlead::codec::chunked;
 using fairlead::codec::frame_reader;
 using fairlead::codec::length_prefix;
 using fairlead::codec::line;
 using fairlead::codec::text_of;
 using namespace test;
+
+namespace test::frame_reader_unit
+{
+/// Where its bytes are.
+const std::byte* place_of(std::span<const std::byte> frame)
+{
+    return frame.data();
+}
+} // namespace test::frame_reader_unit
+
+using test::frame_reader_unit::place_of;
 
 TEST_CASE("memory grows with what comes, not with what is announced", "[codec][frame_reader]")
 {
@@ -41,6 +57,26 @@ TEST_CASE("memory stays bounded however many frames pass", "[codec][frame_reader
     CHECK(reader.capacity() < 1024);
 }
 
+TEST_CASE("frames of a text codec are a text that converts to bytes", "[codec][frame_reader]")
+{
+    using bytes = std::span<const std::byte>;
+    static_assert(std::is_same_v<frame_reader<length_prefix>::frame, bytes>);
+    static_assert(std::is_same_v<frame_reader<chunked>::frame, bytes>); // has an is_text of its own
+    frame_reader reader(line{});
+    std::error_code error;
+    reader.feed(bytes_of("GET key\n\n"));
+    const auto frame = reader.next(error);
+    REQUIRE(frame);
+    CHECK(*frame == "GET key");
+    CHECK(frame->starts_with("GET "));
+    const std::string_view text = *frame;
+    const bytes same = *frame;
+    CHECK(static_cast<const void*>(text.data()) == same.data());
+    CHECK(same.size() == text.size());
+    CHECK(text_of(*frame) == text);
+    CHECK(reader.next(error)->empty());
+}
+
 TEST_CASE("a reader that has failed stays failed", "[codec][frame_reader]")
 {
     frame_reader reader(line{.max_frame = 3});
@@ -59,7 +95,7 @@ TEST_CASE("a reader that has failed stays failed", "[codec][frame_reader]")
 TEST_CASE("a failed reader wants nothing, whatever follows", "[codec][frame_reader]")
 {
     // The byte that is wrong here would be right in the state that it leads to.
-    frame_reader reader(fairlead::codec::chunked{});
+    frame_reader reader(chunked{});
     std::error_code error;
     reader.feed(bytes_of("0\r\n:"));
     CHECK_FALSE(reader.next(error));
@@ -157,8 +193,8 @@ TEST_CASE("a frame is a view into what was fed, without a copy", "[codec][frame_
     std::memcpy(space.data(), "one\ntwo\n", 8);
     reader.commit(8);
     std::error_code error;
-    CHECK(reader.next(error)->data() == space.data());
-    CHECK(reader.next(error)->data() == space.data() + 4);
+    CHECK(place_of(*reader.next(error)) == space.data());
+    CHECK(place_of(*reader.next(error)) == space.data() + 4);
 }
 
 TEST_CASE("a reader says what it has and what it wants", "[codec][frame_reader]")
@@ -189,7 +225,7 @@ TEST_CASE("a reader works on borrowed memory and gives it back", "[codec][frame_
     reader.lend(std::move(block));
     reader.feed(bytes_of("one\n"));
     std::error_code error;
-    CHECK(reader.next(error)->data() == place);
+    CHECK(place_of(*reader.next(error)) == place);
     CHECK_FALSE(reader.next(error));
     const auto back = reader.give_back();
     CHECK(back.bytes.get() == place);

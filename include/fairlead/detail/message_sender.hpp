@@ -1,0 +1,122 @@
+// fairlead: how the senders of a connection's messages wait: for room in its outbox, or for a large
+// payload to leave from where it is. What a message looks like is for framed.hpp.
+
+#ifndef FAIRLEAD_DETAIL_MESSAGE_SENDER_HPP
+#define FAIRLEAD_DETAIL_MESSAGE_SENDER_HPP
+
+#include <fairlead/detail/outbox.hpp>
+
+#include <asio/awaitable.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace fairlead::detail
+{
+class message_sender
+{
+public:
+    /// Payloads of this size are written from where they are.
+    static constexpr std::size_t written_in_place = std::size_t(64) << 10;
+
+    /// Senders wait above `most` bytes, and go on at `enough`.
+    message_sender(connection_operations& connection, std::size_t most, std::size_t enough)
+        : connection_(connection), outbox_(outbox_of(connection)), most_(most), enough_(enough)
+    {}
+
+    /// The connection's own: it outlives this object, so that nothing is lost that was sent.
+    outbox& box() const noexcept
+    {
+        return outbox_;
+    }
+
+    std::error_code refuses() const noexcept
+    {
+        return outbox_.error() ? outbox_.error() : connection_.refuses_output();
+    }
+
+    bool is_full() const noexcept
+    {
+        return outbox_.size() > most_;
+    }
+
+    /// Now; with `more_follows`, because requests that are here already are to be answered too, at
+    /// the end of this turn of the loop.
+    void write_soon(bool more_follows)
+    {
+        if (more_follows && outbox_.size() < enough_) {
+            outbox_.flush_soon();
+        } else {
+            outbox_.flush();
+        }
+    }
+
+    asio::awaitable<void> wait_for_room(std::error_code& error)
+    {
+        if (is_full()) {
+            while (!outbox_.error() && outbox_.size() > enough_) {
+                co_await outbox_.change();
+            }
+        }
+        error = outbox_.error();
+    }
+
+    asio::awaitable<void> wait_until_written(std::error_code& error)
+    {
+        outbox_.flush();
+        while (!outbox_.is_idle()) {
+            co_await outbox_.change();
+        }
+        error = outbox_.error();
+    }
+
+    /// What is written behind what is queued, and without a copy of `payload`. `enclose(header,
+    /// trailer)` appends what stands before and behind it, when it is its turn; may throw
+    /// `std::system_error`, and then nothing is sent.
+    template <typename Enclose>
+    asio::awaitable<void> write_in_place(
+        std::span<const std::byte> payload, Enclose enclose, std::error_code& error)
+    {
+        while (outbox_.is_writing()) {
+            co_await outbox_.change();
+        }
+        error = refuses();
+        if (error) {
+            co_return;
+        }
+        try {
+            std::vector<std::byte> trailer;
+            enclose(outbox_.queue(), trailer);
+            outbox_.write_with(payload, std::move(trailer));
+        } catch (const std::system_error& refusal) {
+            error = refusal.code();
+            co_return;
+        }
+        const auto number = outbox_.writes_begun();
+        while (outbox_.is_writing() && outbox_.writes_begun() == number) {
+            co_await outbox_.change();
+        }
+        error = outbox_.error();
+    }
+
+private:
+    static outbox& outbox_of(connection_operations& connection)
+    {
+        if (!connection.output) {
+            connection.output = std::make_unique<outbox>(connection);
+        }
+        return static_cast<outbox&>(*connection.output);
+    }
+
+    connection_operations& connection_;
+    outbox& outbox_;
+    std::size_t most_;
+    std::size_t enough_;
+};
+} // namespace fairlead::detail
+
+#endif // FAIRLEAD_DETAIL_MESSAGE_SENDER_HPP
