@@ -160,3 +160,28 @@ TEST_CASE("no wake-up is lost between threads", "[limit][threads]")
     CHECK_FALSE(gave_up.load());
     CHECK(finished.load() == 6);
 }
+
+TEST_CASE("a place gives itself back, once", "[limit]")
+{
+    using fairlead::detail::connection_place;
+    connection_limit limit(1);
+    {
+        connection_place place = connection_place::take(limit);
+        CHECK(place);
+        CHECK_FALSE(connection_place::take(limit));
+        connection_place moved = std::move(place);
+        CHECK_FALSE(place); // NOLINT(bugprone-use-after-move)
+        CHECK(moved);
+        CHECK_FALSE(connection_place::take(limit));
+        moved.give_back();
+        moved.give_back();
+        CHECK_FALSE(moved);
+        place = connection_place::take(limit);
+        CHECK(place);
+        place = connection_place();
+        CHECK(limit.try_acquire());
+        limit.release();
+        moved = connection_place::take(limit);
+    }
+    CHECK(connection_place::take(limit));
+}

@@ -3,6 +3,10 @@
 #include "tests/support/catch.hpp"
 #include <fairlead/detail/intrusive_list.hpp>
 
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
 #include <vector>
 
 namespace
@@ -146,4 +150,73 @@ TEST_CASE("tags keep two lists of the same elements apart", "[intrusive_list]")
     ann.list_hook<by_name>::unlink();
     CHECK(ages.empty());
     CHECK(names.empty());
+}
+
+TEST_CASE("a walk goes on whatever the visitor does to the list", "[intrusive_list]")
+{
+    const int seed = GENERATE(range(0, 200));
+    std::mt19937 random(static_cast<unsigned>(seed));
+    std::vector<std::unique_ptr<item>> items;
+    item_list list;
+    const auto add = [&] {
+        items.push_back(std::make_unique<item>(static_cast<int>(items.size())));
+        list.push_back(*items.back());
+    };
+    for (int i = 0; i < 12; ++i) {
+        add();
+    }
+    std::map<int, int> visits;
+    std::set<int> removed_before;
+    int depth = 0;
+    const auto walk = [&](auto& self) -> void {
+        ++depth;
+        list.for_each([&](item& each) {
+            if (depth == 1) {
+                CHECK(removed_before.count(each.number) == 0);
+                ++visits[each.number];
+            }
+            for (int acts = static_cast<int>(random() % 4); acts > 0; --acts) {
+                const auto index = random() % items.size();
+                if (random() % 3 == 0 && items.size() < 40) {
+                    add();
+                } else if (random() % 2 == 0) { // any of them: this one, the next, one long gone
+                    items[index]->unlink();
+                    removed_before.insert(static_cast<int>(index));
+                } else if (depth < 3) {
+                    self(self);
+                }
+            }
+        });
+        --depth;
+    };
+    walk(walk);
+    for (const auto& each : items) {
+        const bool is_left = each->is_linked();
+        CHECK(visits[each->number] <= 1);
+        CHECK((!is_left || visits[each->number] == 1)); // nobody that stayed was missed
+    }
+    clear(list);
+    CHECK(list.empty());
+}
+
+TEST_CASE(
+    "an element added by the first walk is the front to whoever asks inside a walk",
+    "[intrusive_list]")
+{
+    item_list list;
+    item one(1);
+    item two(2);
+    list.push_back(one);
+    std::vector<int> fronts;
+    list.for_each([&](item& each) {
+        each.unlink();
+        CHECK(list.empty());
+        if (each.number == 1) {
+            list.push_back(two);
+            CHECK_FALSE(list.empty());
+            fronts.push_back(list.front().number);
+        }
+    });
+    CHECK(fronts == std::vector<int>{2});
+    CHECK(list.empty());
 }

@@ -189,3 +189,27 @@ TEST_CASE("any thread may ask for an id while connections come and go", "[regist
     CHECK(misses == 0);
     live.erase(resident);
 }
+
+TEST_CASE("a retired entry is known by its id no longer, and stays in the list", "[registry]")
+{
+    registry live;
+    std::vector<std::unique_ptr<entry>> entries;
+    for (int i = 0; i < 200; ++i) { // grows while some are retired
+        entries.push_back(std::make_unique<entry>());
+        live.insert(*entries.back());
+        if (i % 3 == 0) {
+            live.retire(*entries.back());
+            live.retire(*entries.back());
+        }
+    }
+    CHECK(live.size() == 200);
+    CHECK(ids_of(live).size() == 200);
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        CHECK(live.contains(entries[i]->id()) == (i % 3 != 0));
+    }
+    for (const auto& each : entries) {
+        live.erase(*each);
+        CHECK_FALSE(live.contains(each->id()));
+    }
+    CHECK(live.empty());
+}

@@ -16,8 +16,11 @@
 #include <fairlead/detail/buffer_pool.hpp>
 #include <fairlead/detail/byte_buffer.hpp>
 #include <fairlead/detail/config_check.hpp>
+#include <fairlead/detail/connection_limit.hpp>
 #include <fairlead/detail/deadlines.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
+#include <fairlead/detail/intrusive_ref.hpp>
+#include <fairlead/detail/wheel_timer.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/version.hpp>
 
