@@ -24,7 +24,7 @@ using test::speaks;
 namespace
 {
 /// `size` bytes in which every position is recognisable.
-std::string pattern(std::size_t size)
+std::string numbered(std::size_t size)
 {
     std::string bytes(size, '\0');
     std::uint32_t state = 1;
@@ -252,7 +252,7 @@ TEST_CASE("what readable() has seen is given to the following read in whole", "[
     test::running_server running(test::scripted{wait_then_read, &room}, config);
     running.start();
     test::peer peer(running.port(), protocol);
-    const std::string message = pattern(size);
+    const std::string message = numbered(size);
     peer.send(message);
     CHECK(room.outcomes.take().bytes == 1);
     if (finishes) {
@@ -325,7 +325,7 @@ TEST_CASE("small reads behind readable() lose and repeat nothing", "[connection]
     test::running_server running(test::scripted{wait_and_sip, &room}, test::local_config(protocol));
     running.start();
     test::peer peer(running.port(), protocol);
-    const std::string message = pattern(20'000);
+    const std::string message = numbered(20'000);
     for (std::size_t at = 0; at < message.size();) {
         const std::size_t size = std::min<std::size_t>(1 + at % 700, message.size() - at);
         peer.send(std::string_view(message).substr(at, size));
@@ -344,7 +344,7 @@ TEST_CASE("a read into several buffers fills them in order", "[connection]")
         test::scripted{read_scattered, &room}, test::local_config(protocol));
     running.start();
     test::peer peer(running.port(), protocol);
-    const std::string message = pattern(2400);
+    const std::string message = numbered(2400);
     peer.send(message.substr(0, 1200));
     REQUIRE(all_has_arrived(peer.tcp()));
     room.gate.open();

@@ -184,7 +184,7 @@ private:
     /// child that stays silent is sent its last signal again.
     bool wait_for_report()
     {
-        constexpr std::chrono::milliseconds patience = longest_silence;
+        constexpr std::chrono::milliseconds silence = longest_silence;
 #if defined(__SANITIZE_THREAD__)
         constexpr int rounds = 5;
 #else
@@ -192,7 +192,7 @@ private:
 #endif
         for (int round = 1;; ++round) {
             pollfd waiting{.fd = report_, .events = POLLIN, .revents = 0};
-            if (::poll(&waiting, 1, static_cast<int>(patience.count() / rounds)) > 0) {
+            if (::poll(&waiting, 1, static_cast<int>(silence.count() / rounds)) > 0) {
                 return true;
             }
             if (round == rounds) {
