@@ -82,7 +82,8 @@ struct tls_config
 
     /// The authorities that client certificates are verified against: a PEM file, a directory
     /// prepared by `openssl rehash`, or PEM text. Required by `verify_if_given` and
-    /// `require_and_verify`.
+    /// `require_and_verify`; `request` and `require` do not verify and make no use of it. With
+    /// `none` it is an error: whoever names authorities believes that clients are asked.
     std::string client_ca = {};
     /// Whether and how clients authenticate by certificate.
     fairlead::client_auth client_auth = fairlead::client_auth::none;

@@ -266,6 +266,23 @@ TEST_CASE("client certificates are verified against something", "[config][tls]")
                          "tls.client_ca is \"\": client_auth require_and_verify" + needs)});
 }
 
+TEST_CASE("authorities that nobody would be verified against are a problem", "[config][tls]")
+{
+    const auto set = [](client_auth auth) {
+        return [auth](tls_config& tls) {
+            tls.client_auth = auth;
+            tls.client_ca = "-----BEGIN CERTIFICATE-----";
+        };
+    };
+    check_each(
+        with_tls(),
+        {tls_change(set(client_auth::request), ""), tls_change(set(client_auth::require), ""),
+         tls_change(
+             set(client_auth::none),
+             "tls.client_auth is none: client_ca names authorities, and no client would be asked "
+             "for a certificate")});
+}
+
 TEST_CASE("an ALPN name has 1 to 255 bytes", "[config][tls]")
 {
     const auto set = [](std::vector<std::string> names) {

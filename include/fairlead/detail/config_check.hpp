@@ -107,6 +107,10 @@ private:
             add("tls.client_ca is \"\": client_auth " + std::string(value) +
                 " needs the authorities to verify against");
         }
+        if (tls.client_auth == client_auth::none && !tls.client_ca.empty()) {
+            add("tls.client_auth is none: client_ca names authorities, and no client would be "
+                "asked for a certificate");
+        }
     }
 
     void check_versions(const tls_config& tls)
