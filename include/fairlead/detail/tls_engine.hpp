@@ -100,16 +100,20 @@ public:
         return make_tls_info(ssl_.get());
     }
 
-    /// Nothing to wait for and no error: it is sent, or TLS is in a state in which it must not be.
+    /// Nothing to wait for and no error: it has left, or TLS is in a state in which it must not be
+    /// sent. Else it is to be called again.
     attempt close_notify()
     {
-        if (broken_ || ::SSL_in_init(ssl_.get()) != 0 ||
-            (::SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN) != 0) {
+        // OpenSSL notes it as sent before it writes it, and also when the socket then takes nothing.
+        const bool is_noted = (::SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN) != 0;
+        if (broken_ || ::SSL_in_init(ssl_.get()) != 0 || (is_noted && !notify_waits_)) {
             return {};
         }
         ::ERR_clear_error();
         const int result = ::SSL_shutdown(ssl_.get());
-        return result >= 0 ? attempt{} : outcome(result);
+        const attempt sent = result >= 0 ? attempt{} : outcome(result);
+        notify_waits_ = sent.waits_for != attempt::condition::nothing;
+        return sent;
     }
 
     attempt read(asio::mutable_buffer space)
@@ -341,6 +345,7 @@ private:
     bool drained_ = false;         // the kernel's receive queue was seen empty
     bool ended_ = false;           // FIN was read
     bool broken_ = false;          // no alert may follow
+    bool notify_waits_ = false;    // close_notify is made, and not all of it is with the kernel
 };
 } // namespace fairlead::detail
 
