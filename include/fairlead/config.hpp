@@ -94,7 +94,8 @@ struct tls_config
     tls_version max_version = tls_version::tls_1_3;
 
     /// TLS 1.2 ciphers in OpenSSL's notation. Empty: Mozilla's intermediate list. An unknown name
-    /// is an error.
+    /// is an error. The security level (ciphers(1), `@SECLEVEL=n`), which holds for certificates and
+    /// all versions, is at least 2 unless the list names another: no RSA key below 2048 bits.
     std::string ciphers = {};
     /// TLS 1.3 cipher suites in OpenSSL's notation. Empty: OpenSSL's default. An unknown name is an
     /// error.

@@ -7,6 +7,7 @@
 
 #include <fairlead/config.hpp>
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/tls_flood.hpp>
 #include <fairlead/detail/tls_loading.hpp>
 #include <fairlead/error.hpp>
 
@@ -71,8 +72,10 @@ struct tls_info
 ///
 /// The server's preference decides between ciphers and between protocols. There is no compression,
 /// no renegotiation, and no session kept in memory: tickets only, whose keys live as long as the
-/// `SSL_CTX`. Revocation lists are not consulted. A peer that sends more than
-/// `detail::max_key_updates` KeyUpdates with no data in between loses its connection.
+/// `SSL_CTX`. OpenSSL's security level is 2, or the system's own if that is higher, whatever build
+/// of OpenSSL it is; `tls_config::ciphers` may say otherwise. Revocation lists are not consulted. A
+/// peer that sends more than `detail::max_records_without_data` KeyUpdates or requests for a
+/// renegotiation with no data in between loses its connection.
 ///
 /// An `SSL` made from `native_handle()` may outlive this object: what OpenSSL's callbacks need
 /// belongs to the `SSL_CTX`, which the `SSL` keeps alive. So a reload replaces the pointer, and
@@ -102,9 +105,9 @@ private:
 
 namespace detail
 {
-/// KeyUpdates (RFC 8446, 4.6.3) that a peer may send without application data in between. Each
-/// costs a key derivation, and OpenSSL has no limit; this is BoringSSL's.
-inline constexpr std::uintptr_t max_key_updates = 32;
+/// OpenSSL's security level (SSL_CTX_set_security_level(3)) where neither the system nor the user
+/// asks for more: 112 bits, so no RSA key below 2048. OpenSSL 1.1.1 itself begins at 1.
+inline constexpr int lowest_security_level = 2;
 
 /// What the callbacks of a handshake look up. Owned by the default SSL_CTX.
 class tls_handshake_rules
@@ -178,48 +181,6 @@ inline int rules_index()
     return index;
 }
 
-/// Where an SSL counts KeyUpdates: a number in a pointer's place, so that nothing is allocated.
-inline int key_updates_index()
-{
-    static const int index = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
-    return index;
-}
-
-/// The peer exceeded `max_key_updates`: close the connection. To be asked after each SSL_read that
-/// returned no data, before SSL_get_error, which takes it for a close_notify.
-inline bool tls_flooded(const SSL* ssl) noexcept
-{
-    return reinterpret_cast<std::uintptr_t>(SSL_get_ex_data(ssl, key_updates_index())) >
-           max_key_updates;
-}
-
-/// To be told of each SSL_read that returned data: begins a new count. Only the stream can tell: a
-/// record of application data may be empty, and a message callback does not see that.
-inline void tls_data_received(SSL* ssl) noexcept
-{
-    if (SSL_get_ex_data(ssl, key_updates_index()) != nullptr) {
-        SSL_set_ex_data(ssl, key_updates_index(), nullptr);
-    }
-}
-
-/// OpenSSL's message callback: counts the KeyUpdates that arrive.
-inline void count_key_update(
-    int sent, int, int type, const void* message, std::size_t size, SSL* ssl, void*) noexcept
-{
-    if (sent != 0 || type != SSL3_RT_HANDSHAKE || size == 0 ||
-        *static_cast<const unsigned char*>(message) != SSL3_MT_KEY_UPDATE) {
-        return;
-    }
-    const int index = key_updates_index();
-    const auto count = reinterpret_cast<std::uintptr_t>(SSL_get_ex_data(ssl, index)) + 1;
-    // NOLINTNEXTLINE(performance-no-int-to-ptr)
-    SSL_set_ex_data(ssl, index, reinterpret_cast<void*>(count));
-    if (count > max_key_updates) {
-        // SSL_read would go on for as long as the socket has KeyUpdates; now it returns 0.
-        SSL_set_shutdown(ssl, SSL_get_shutdown(ssl) | SSL_RECEIVED_SHUTDOWN);
-    }
-}
-
 /// OpenSSL's server name callback; also called for a client that asks for no name.
 inline int choose_certificate(SSL* ssl, int* alert, void* rules) noexcept
 {
@@ -269,6 +230,9 @@ inline void use_protocol(
     const int highest =
         config.max_version == tls_version::tls_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION;
     const auto& [ciphers, suites, groups] = algorithms;
+    // Before the ciphers, which may name another level.
+    SSL_CTX_set_security_level(
+        context, std::max(SSL_CTX_get_security_level(context), lowest_security_level));
     if (SSL_CTX_set_min_proto_version(context, lowest) != 1 ||
         SSL_CTX_set_max_proto_version(context, highest) != 1 ||
         SSL_CTX_set_cipher_list(context, ciphers.c_str()) != 1 ||
@@ -286,7 +250,7 @@ inline void use_protocol(
         context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_read_ahead(context, 1);
-    SSL_CTX_set_msg_callback(context, &count_key_update);
+    SSL_CTX_set_msg_callback(context, &count_record);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     if (config.session_lifetime.count() > 0) {
         SSL_CTX_set_timeout(context, detail::integer_cast<long>(config.session_lifetime.count()));

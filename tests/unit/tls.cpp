@@ -5,9 +5,11 @@
 #include "tests/support/certificates.hpp"
 #include <fairlead/tls.hpp>
 
+#include <openssl/conf.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -584,6 +586,68 @@ TEST_CASE("certificates that no client would accept are refused", "[tls]")
     }
 }
 
+namespace
+{
+/// OpenSSL's defaults as a system's openssl.cnf sets them, while this lives.
+class system_security_level
+{
+public:
+    explicit system_security_level(int level)
+    {
+        load(level);
+    }
+
+    system_security_level(const system_security_level&) = delete;
+    system_security_level& operator=(const system_security_level&) = delete;
+
+    ~system_security_level()
+    {
+        load(original_);
+    }
+
+private:
+    void load(int level)
+    {
+        const std::string file = directory_.write(
+            "openssl.cnf", "openssl_conf = main\n[main]\nssl_conf = ssl\n[ssl]\n"
+                           "system_default = defaults\n[defaults]\n"
+                           "CipherString = DEFAULT:@SECLEVEL=" +
+                               std::to_string(level) + "\n");
+        CHECK(CONF_modules_load_file(file.c_str(), nullptr, 0) == 1);
+        CHECK(SSL_CTX_get_security_level(detail::make_scratch_context().get()) == level);
+    }
+
+    int original_ = SSL_CTX_get_security_level(detail::make_scratch_context().get());
+    test::temporary_directory directory_;
+};
+} // namespace
+
+TEST_CASE("the security level is 2, whatever the system's default is, or higher", "[tls]")
+{
+    const auto level_of = [](const tls_config& config) {
+        return SSL_CTX_get_security_level(tls_context(config).native_handle());
+    };
+    const int system = GENERATE(0, 1, 2, 3);
+    const system_security_level defaults(system);
+    tls_config config = working_config();
+    CHECK(level_of(config) == std::max(system, 2));
+    config.ciphers = "HIGH";
+    CHECK(level_of(config) == std::max(system, 2));
+    // Who writes a level means it.
+    config.ciphers = "HIGH:@SECLEVEL=1";
+    CHECK(level_of(config) == 1);
+
+    const auto small = authority().issue({.key = test::key_kind::rsa_1024});
+    config = config_with(small);
+    CHECK(contains(problem_of(config), "ee key too small"));
+    config.ciphers = "HIGH:@SECLEVEL=0";
+    CHECK(problem_of(config).empty());
+    // For certificates chosen by name too.
+    config = working_config();
+    config.sni = {{"www.example.test", small.certificate_pem, small.key_pem}};
+    CHECK(contains(problem_of(config), "ee key too small"));
+}
+
 TEST_CASE("the rules of check() hold for a tls_context made directly", "[tls]")
 {
     CHECK(contains(problem_of({}), "tls.certificate"));
@@ -889,8 +953,7 @@ TEST_CASE("sessions are resumed by tickets, under client authentication too", "[
     tls_config config = working_config();
     config.client_auth =
         GENERATE(client_auth::none, client_auth::request, client_auth::require_and_verify);
-    config.client_ca =
-        config.client_auth == client_auth::none ? "" : authority().certificate_pem;
+    config.client_ca = config.client_auth == client_auth::none ? "" : authority().certificate_pem;
     config.session_lifetime = 600s;
     const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
     INFO("mode " << static_cast<int>(config.client_auth) << ", version " << version);
@@ -1005,8 +1068,7 @@ TEST_CASE("a flood of KeyUpdates ends the connection before it is worked off", "
     CHECK(read_byte(pair) == 0);
     CHECK(SSL_get_error(pair.server.get(), 0) == SSL_ERROR_ZERO_RETURN);
     CHECK(detail::tls_flooded(pair.server.get()));
-    const void* const counted = SSL_get_ex_data(pair.server.get(), detail::key_updates_index());
-    CHECK(reinterpret_cast<std::uintptr_t>(counted) == detail::max_key_updates + 1);
+    CHECK(detail::records_without_data(pair.server.get()) == detail::max_records_without_data + 1);
     CHECK(read_byte(pair) == 0);
     ERR_clear_error();
 }
