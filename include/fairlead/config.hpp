@@ -183,9 +183,10 @@ struct server_config
     std::size_t max_connections = detail::default_max_connections();
     /// What happens to the next client at `max_connections`.
     limit_policy at_limit = limit_policy::pause;
-    /// TLS handshakes in progress at once, per shard; further clients wait for their turn. 0: no
-    /// limit. A client that has sent nothing yet does not count, and one that stalls for a second
-    /// loses its place.
+    /// TLS handshakes in progress at once, per shard; further clients wait for a place. 0: no limit.
+    /// A client takes its place when its hello is complete; until then it costs its own memory. When
+    /// others wait, one that has kept the server waiting for 100 ms in all gives its place away: it
+    /// finishes without one, within `pre_open_timeout`.
     std::size_t max_handshakes = 256;
 
     /// From accept to the handler's start. 0: no limit.

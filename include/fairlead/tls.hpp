@@ -7,6 +7,7 @@
 
 #include <fairlead/config.hpp>
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/tls_admission.hpp>
 #include <fairlead/detail/tls_flood.hpp>
 #include <fairlead/detail/tls_loading.hpp>
 #include <fairlead/error.hpp>
@@ -251,6 +252,7 @@ inline void use_protocol(
                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_msg_callback(context, &count_record);
+    SSL_CTX_set_client_hello_cb(context, &hello_is_complete, nullptr);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     if (config.session_lifetime.count() > 0) {
         SSL_CTX_set_timeout(context, detail::integer_cast<long>(config.session_lifetime.count()));

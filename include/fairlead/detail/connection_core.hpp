@@ -210,6 +210,14 @@ public:
         }
     }
 
+    /// `peer_has_gone` will be called.
+    void watch()
+    {
+        if (!is_watched_) {
+            is_watched_ = server.hang_ups.add(native_handle(), *this, server.shared_from_this());
+        }
+    }
+
     template <typename Handler>
     void wait_until_drain(Handler&& handler)
     {
@@ -226,6 +234,9 @@ public:
     {
         is_watched_ = false;
         peer_gone_ = true;
+        if (handshake_bed != nullptr) {
+            handshake_bed->wake();
+        }
         if (extras_) {
             extras_->until_closed.notify_all();
         }
@@ -288,20 +299,6 @@ public:
         deadlines_.frame_ends = time_point::max();
     }
 
-    /// The TLS handshake waits for the peer: `handshake_stalled` tells the server when that takes
-    /// too long.
-    void handshake_waits(clock::duration patience)
-    {
-        touch();
-        handshake_stall_ = deadlines_.last_activity + patience;
-        server.schedule_by(*this, handshake_stall_);
-    }
-
-    void handshake_continues() noexcept
-    {
-        handshake_stall_ = time_point::max();
-    }
-
     /// The handler is done; the rest must be done after `timeout`. 0: it is done without waiting.
     void begin_closing(milliseconds timeout)
     {
@@ -361,6 +358,9 @@ protected:
 
     void wake_those_who_wait()
     {
+        if (handshake_bed != nullptr) {
+            handshake_bed->wake();
+        }
         if (extras_) {
             extras_->until_closed.notify_all();
             extras_->until_drain.notify_all();
@@ -368,13 +368,6 @@ protected:
     }
 
 private:
-    void watch()
-    {
-        if (!is_watched_) {
-            is_watched_ = server.hang_ups.add(native_handle(), *this, server.shared_from_this());
-        }
-    }
-
     void stop_watching() noexcept
     {
         if (std::exchange(is_watched_, false)) {
@@ -392,17 +385,12 @@ private:
         const auto stage = is_stopped()                ? deadlines::stage::closing
                            : phase_ == phase::pre_open ? deadlines::stage::pre_open
                                                        : deadlines::stage::open;
-        if (now >= handshake_stall_) {
-            handshake_stall_ = time_point::max();
-            server.handshake_stalled(*this);
-        }
-        auto verdict = deadlines_.look(now, stage, writing_, server.config, [this] {
+        const auto verdict = deadlines_.look(now, stage, writing_, server.config, [this] {
             return deadlines::outgoing{
                 .acknowledged = stream.acknowledged(bytes_written),
                 .pending = native::unacknowledged_bytes(stream.native_handle()) != 0};
         });
         if (!verdict.reason) {
-            verdict.next = std::min(verdict.next, handshake_stall_);
             if (verdict.next != time_point::max()) {
                 server.schedule(*this, verdict.next);
             }

@@ -7,6 +7,7 @@
 #include <fairlead/detail/connection_record.hpp>
 #include <fairlead/detail/deadlines.hpp>
 #include <fairlead/detail/output_queue.hpp>
+#include <fairlead/detail/sleeper.hpp>
 #include <fairlead/detail/transport.hpp>
 
 #include <cstdint>
@@ -131,15 +132,14 @@ public:
 
     transport stream;
     std::unique_ptr<output_queue> output; // null: the handler sends no messages
-    bool holds_handshake_place = false;
-    bool is_counted = false;       // among the accepted
-    bool is_accounted_for = false; // in the report of a drain
+    sleeper* handshake_bed = nullptr;     // of a handshake that waits for its place
+    bool is_counted = false;              // among the accepted
+    bool is_accounted_for = false;        // in the report of a drain
 
 protected:
     ~connection_state() = default;
 
     deadlines deadlines_;
-    time_point handshake_stall_ = time_point::max();
     std::uint64_t drain_limit_ = 0; // bytes_read up to here answers what came before the drain
     phase phase_ = phase::pre_open;
     bool reading_ = false;

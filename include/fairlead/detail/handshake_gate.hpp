@@ -1,101 +1,175 @@
 // fairlead: how many TLS handshakes are in progress at once, and that they do not starve the open
-// connections.
+// connections. Who has a place, and for how long, is in handshake_places.hpp.
 
 #ifndef FAIRLEAD_DETAIL_HANDSHAKE_GATE_HPP
 #define FAIRLEAD_DETAIL_HANDSHAKE_GATE_HPP
 
-#include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/handshake_places.hpp>
 #include <fairlead/detail/shard.hpp>
-#include <fairlead/detail/wait_queue.hpp>
+#include <fairlead/detail/sleeper.hpp>
 
 #include <asio/awaitable.hpp>
-#include <asio/use_awaitable.hpp>
 
+#include <chrono>
 #include <cstddef>
+#include <optional>
+#include <utility>
 
 namespace fairlead::detail
 {
-/// Two queues. A *place* is held from the first byte of a handshake to its end: it bounds memory. A
-/// *turn* is held for one cryptographic step: the next is posted, so that between two steps
-/// everything else that is ready runs. One thread.
-class handshake_gate
+/// A handshake that has waited for its peer for so long in all gives way to the next.
+inline constexpr std::chrono::milliseconds longest_handshake_wait{100};
+
+/// Two queues. A *place* is held from the complete ClientHello to the handshake's end, or until it
+/// gives way. A *turn* is held for one cryptographic step: the next is posted, so that between two
+/// steps everything else that is ready runs. One thread.
+class handshake_gate : private deadline_wheel::node
 {
 public:
-    using executor_type = shard::executor_type;
+    class visitor;
 
     /// 0: any number of places.
-    handshake_gate(const executor_type& executor, std::size_t places)
-        : executor_(executor), places_(places)
+    handshake_gate(shard& owner, std::size_t places)
+        : node(&handshake_gate::time_to_look),
+          shard_(owner),
+          places_(places, longest_handshake_wait)
     {}
 
-    asio::awaitable<void> take_place()
+    handshake_gate(const handshake_gate&) = delete;
+    handshake_gate& operator=(const handshake_gate&) = delete;
+
+    ~handshake_gate()
     {
-        if (places_ != 0 && taken_ >= places_) {
-            co_await wait(places_queue_); // the place is handed over
-        } else {
-            ++taken_;
+        shard_.cancel(*this);
+    }
+
+private:
+    struct turns;
+
+    static void time_to_look(node& gate, deadline_wheel::time_point now)
+    {
+        auto& self = static_cast<handshake_gate&>(gate);
+        self.places_.look(now);
+        self.expect_next_look();
+    }
+
+    void expect_next_look()
+    {
+        const auto next = places_.next_look();
+        if (next != shard::time_point::max()) {
+            shard_.schedule_by(*this, next);
+        }
+        rest_when_nobody_queues();
+    }
+
+    void rest_when_nobody_queues() noexcept
+    {
+        if (is_scheduled() && places_.next_look() == shard::time_point::max()) {
+            shard_.cancel(*this);
         }
     }
 
-    void leave_place()
+    shard& shard_;
+    handshake_places places_;
+    intrusive_list<visitor, turns> turns_queue_;
+    bool is_turn_taken_ = false;
+};
+
+/// One handshake at the gate: a local of its coroutine. What it holds goes back with it.
+class handshake_gate::visitor final : public handshake_places::handshake, public list_hook<turns>
+{
+public:
+    explicit visitor(handshake_gate& gate) noexcept : gate_(gate)
+    {}
+
+    visitor(const visitor&) = delete;
+    visitor& operator=(const visitor&) = delete;
+
+    ~visitor()
     {
-        if (places_queue_.empty()) {
-            --taken_;
-        } else {
-            places_queue_.notify_one();
-        }
+        list_hook<turns>::unlink();
+        end_turn();
+        leave();
+    }
+
+    /// True: it goes on. False: it is in the queue, and `bed` is woken when it has a place.
+    bool enter()
+    {
+        const bool has_entered = gate_.places_.enter(*this, shard::clock::now());
+        gate_.expect_next_look();
+        return has_entered;
+    }
+
+    void leave()
+    {
+        gate_.places_.leave(*this);
+        gate_.rest_when_nobody_queues();
+    }
+
+    /// It waits for its peer.
+    void waits()
+    {
+        gate_.places_.waits(*this, shard::clock::now());
+        gate_.expect_next_look();
+    }
+
+    void continues()
+    {
+        gate_.places_.continues(*this, shard::clock::now());
     }
 
     asio::awaitable<void> take_turn()
     {
-        if (is_turn_taken_) {
-            co_await wait(turns_queue_);
-        }
-        is_turn_taken_ = true;
-    }
-
-    void end_turn()
-    {
-        if (turns_queue_.empty()) {
-            is_turn_taken_ = false;
+        if (!gate_.is_turn_taken_) {
+            gate_.is_turn_taken_ = has_turn_ = true;
         } else {
-            turns_queue_.notify_one();
+            gate_.turns_queue_.push_back(*this);
+        }
+        while (!has_turn_) {
+            co_await bed().sleep();
         }
     }
 
-    /// Nobody waits any longer: the connections are closed.
-    void wake_everybody()
+    void end_turn() noexcept
     {
-        taken_ += places_queue_.size();
-        places_queue_.notify_all();
-        turns_queue_.notify_all();
+        if (!std::exchange(has_turn_, false)) {
+            return;
+        }
+        if (gate_.turns_queue_.empty()) {
+            gate_.is_turn_taken_ = false;
+            return;
+        }
+        visitor& next = gate_.turns_queue_.front();
+        next.list_hook<turns>::unlink();
+        next.has_turn_ = true;
+        next.wake();
+    }
+
+    /// Where it sleeps when it has to.
+    sleeper& bed()
+    {
+        if (!bed_) {
+            bed_.emplace(gate_.shard_.get_executor());
+        }
+        return *bed_;
     }
 
 private:
-    struct initiate_wait
+    void placed() noexcept override
     {
-        wait_queue<>* queue;
-        executor_type executor;
-
-        template <typename Handler>
-        void operator()(Handler&& handler) const
-        {
-            queue->push(executor, std::forward<Handler>(handler));
-        }
-    };
-
-    asio::awaitable<void> wait(wait_queue<>& queue)
-    {
-        return asio::async_initiate<const asio::use_awaitable_t<>, void()>(
-            initiate_wait{&queue, executor_}, asio::use_awaitable);
+        wake();
     }
 
-    executor_type executor_;
-    const std::size_t places_;
-    std::size_t taken_ = 0;
-    bool is_turn_taken_ = false;
-    wait_queue<> places_queue_;
-    wait_queue<> turns_queue_;
+    void wake() noexcept
+    {
+        if (bed_) { // else it is not asleep yet, and sees what it waits for
+            bed_->wake();
+        }
+    }
+
+    handshake_gate& gate_;
+    std::optional<sleeper> bed_;
+    bool has_turn_ = false;
 };
 } // namespace fairlead::detail
 

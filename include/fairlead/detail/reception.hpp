@@ -30,7 +30,7 @@ public:
           limit_(std::move(shared_limit)),
           tls_(std::move(shared_tls)),
           acceptor_(*this, limit_, *this),
-          gate_(get_executor(), config.max_handshakes)
+          gate_(*this, config.max_handshakes)
     {}
 
     /// Starts the handler's coroutine.
@@ -186,13 +186,6 @@ private:
         connection_place place = std::move(quietest->place);
         quietest->stop_now(close_reason::evicted, errc::connection_refused_by_limit);
         return place;
-    }
-
-    void handshake_stalled(connection_core& client) noexcept override
-    {
-        if (std::exchange(client.holds_handshake_place, false)) {
-            gate_.leave_place();
-        }
     }
 };
 } // namespace fairlead::detail

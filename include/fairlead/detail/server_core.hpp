@@ -388,7 +388,6 @@ private:
             client->stop_now(reason, code);
         }
         sweeping_ = false;
-        gate_.wake_everybody();
     }
 
     /// Visits every connection; what ends meanwhile is for the visitor to account for.

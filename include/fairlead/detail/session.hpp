@@ -16,45 +16,6 @@
 
 namespace fairlead::detail
 {
-/// A handshake whose peer is silent for so long gives its place to the next.
-inline constexpr std::chrono::seconds longest_handshake_stall{1};
-
-/// A place in the gate, given back wherever the handshake ends.
-class handshake_place
-{
-public:
-    handshake_place(connection_operations& connection, handshake_gate& gate) noexcept
-        : connection_(connection), gate_(gate)
-    {}
-
-    handshake_place(const handshake_place&) = delete;
-    handshake_place& operator=(const handshake_place&) = delete;
-
-    ~handshake_place()
-    {
-        leave();
-    }
-
-    asio::awaitable<void> take()
-    {
-        if (!connection_.holds_handshake_place) {
-            co_await gate_.take_place();
-            connection_.holds_handshake_place = true;
-        }
-    }
-
-    void leave()
-    {
-        if (std::exchange(connection_.holds_handshake_place, false)) {
-            gate_.leave_place();
-        }
-    }
-
-private:
-    connection_operations& connection_;
-    handshake_gate& gate_;
-};
-
 inline void handshake_failed(connection_operations& connection, const std::error_code& error)
 {
     connection.pre_open_failed(close_reason::tls_handshake_failed, error);
@@ -67,6 +28,14 @@ inline void handshake_failed(connection_operations& connection, const std::error
         .remote = connection.remote});
 }
 
+/// The peer left without a word that could fail: nobody's error.
+inline void peer_left(connection_operations& connection)
+{
+    const auto end = connection.stream.discard();
+    connection.pre_open_failed(
+        end.error ? close_reason::peer_reset : close_reason::peer_closed, end.error);
+}
+
 /// Waits for the client's first byte. A client that leaves without one (a port scan, a health
 /// check) is no failed handshake. False: the connection is over.
 inline asio::awaitable<bool> await_hello(connection_operations& connection)
@@ -77,30 +46,73 @@ inline asio::awaitable<bool> await_hello(connection_operations& connection)
         co_return false;
     }
     if (connection.stream.input_size() == 0) {
-        const auto end = connection.stream.discard();
-        connection.pre_open_failed(
-            end.error ? close_reason::peer_reset : close_reason::peer_closed, end.error);
+        peer_left(connection);
         co_return false;
     }
     co_return true;
 }
 
+/// While it lives, the connection's end wakes the handshake.
+class handshake_alarm
+{
+public:
+    handshake_alarm(connection_operations& connection, sleeper& bed) noexcept
+        : connection_(connection)
+    {
+        connection_.handshake_bed = &bed;
+        connection_.watch();
+    }
+
+    handshake_alarm(const handshake_alarm&) = delete;
+    handshake_alarm& operator=(const handshake_alarm&) = delete;
+
+    ~handshake_alarm()
+    {
+        connection_.handshake_bed = nullptr;
+    }
+
+private:
+    connection_operations& connection_;
+};
+
+/// Waits for a place. Who waits does not read, and yet notices that his peer has gone. False: the
+/// connection is over, and the reason is noted.
+inline asio::awaitable<bool> await_place(
+    connection_operations& connection, handshake_gate::visitor& visitor)
+{
+    if (visitor.enter()) {
+        co_return true;
+    }
+    const handshake_alarm alarm(connection, visitor.bed());
+    while (visitor.is_queued() && !connection.has_ended()) {
+        co_await visitor.bed().sleep();
+    }
+    if (visitor.is_queued() && !connection.is_stopped()) {
+        peer_left(connection);
+    }
+    co_return !connection.is_stopped();
+}
+
 /// The handshake itself, as a server of `context`, which must live until it is over. False: it is
 /// over without success, and the reason is noted.
+///
+/// Until the client's hello is complete it has no place in the gate and takes no turn.
 inline asio::awaitable<bool> handshake(
     connection_operations& connection, const tls_context& context, handshake_gate& gate)
 {
     using condition = transport::attempt::condition;
     const connection_ref keep(connection); // start_tls may run in a coroutine that nobody waits for
+    handshake_gate::visitor visitor(gate);
     std::error_code error;
     connection.stream.start_tls(context, error);
-    handshake_place place(connection, gate);
+    bool is_admitted = false;
     while (!error) {
-        co_await place.take();
-        co_await gate.take_turn();
+        if (is_admitted) {
+            co_await visitor.take_turn();
+        }
         const auto attempt =
             connection.is_stopped() ? transport::attempt{} : connection.stream.handshake();
-        gate.end_turn();
+        visitor.end_turn();
         if (connection.is_stopped()) {
             co_return false;
         }
@@ -116,9 +128,18 @@ inline asio::awaitable<bool> handshake(
             }
             co_return true;
         }
-        connection.handshake_waits(longest_handshake_stall);
+        if (attempt.waits_for == condition::admission) {
+            is_admitted = co_await await_place(connection, visitor);
+            if (!is_admitted) {
+                co_return false;
+            }
+            connection.stream.admit_handshake();
+            continue;
+        }
+        connection.touch();
+        visitor.waits();
         const auto [failure] = co_await wait_for(connection, attempt.waits_for, token);
-        connection.handshake_continues();
+        visitor.continues();
         if (failure || connection.is_stopped()) {
             co_return false;
         }

@@ -102,9 +102,6 @@ public:
     /// Where TLS handshakes wait for their turn.
     virtual handshake_gate& gate() noexcept = 0;
 
-    /// A TLS handshake has waited for its peer for too long to keep its place.
-    virtual void handshake_stalled(connection_core& connection) noexcept = 0;
-
     asio::io_context& context;
     server_config config;
     hook_caller hooks;

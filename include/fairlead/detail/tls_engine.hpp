@@ -37,12 +37,17 @@ struct attempt
         nothing,
         readable,
         writable,
+        /// The client's hello is complete: `admit`.
+        admission,
     };
 
     std::size_t bytes = 0;
     condition waits_for = condition::nothing;
     std::error_code error = {};
 };
+
+/// One step of a handshake reads at most so many bytes.
+inline constexpr std::size_t longest_handshake_turn = 16384;
 
 /// OpenSSL reads and writes the descriptor itself, through a BIO that is two calls thin. So the
 /// library holds no ciphertext, an idle connection costs OpenSSL's state and nothing more, and the
@@ -70,7 +75,7 @@ public:
         ::ERR_clear_error();
         std::unique_ptr<SSL, deleter> ssl(::SSL_new(context.native_handle()));
         BIO* const bio = ssl ? ::BIO_new(bio_method()) : nullptr;
-        if (bio != nullptr) {
+        if (bio != nullptr && stop_at_hello(ssl.get())) {
             ::BIO_set_data(bio, this);
             ::BIO_set_init(bio, 1);
             ::SSL_set_bio(ssl.get(), bio, bio);
@@ -89,10 +94,22 @@ public:
         descriptor_ = -1;
     }
 
+    /// As far as the handshake goes with what has arrived, and not behind the client's hello before
+    /// `admit`: until then it costs next to nothing. Others get their turn after so many bytes,
+    /// which may be thousands of records.
     attempt handshake()
     {
         ::ERR_clear_error();
-        return outcome(::SSL_do_handshake(ssl_.get()));
+        turn_left_ = longest_handshake_turn;
+        const attempt result = outcome(::SSL_do_handshake(ssl_.get()));
+        turn_left_ = std::numeric_limits<std::size_t>::max();
+        return result;
+    }
+
+    /// The handshake goes on behind the hello.
+    void admit() noexcept
+    {
+        detail::admit(ssl_.get());
     }
 
     std::unique_ptr<tls_info> describe() const
@@ -235,6 +252,8 @@ private:
             return {.waits_for = attempt::condition::readable};
         case SSL_ERROR_WANT_WRITE:
             return {.waits_for = attempt::condition::writable};
+        case SSL_ERROR_WANT_CLIENT_HELLO_CB:
+            return {.waits_for = attempt::condition::admission};
         case SSL_ERROR_ZERO_RETURN:
             return {.error = asio::error::eof};
         default:
@@ -269,11 +288,12 @@ private:
     {
         tls_engine& self = owner(bio);
         ::BIO_clear_retry_flags(bio);
-        const auto capacity = static_cast<std::size_t>(size);
+        const auto capacity = std::min(static_cast<std::size_t>(size), self.turn_left_);
         if (self.before_.size() != 0) {
-            return static_cast<int>(self.before_.copy_out(data, capacity));
+            return static_cast<int>(self.before_.copy_out(data, static_cast<std::size_t>(size)));
         }
-        if (self.drained_) { // the last read came back short: only a new event can bring more
+        if (self.drained_ || capacity == 0) {
+            // The last read came back short: only a new event can bring more. Or the turn is over.
             ::BIO_set_retry_read(bio);
             return -1;
         }
@@ -289,6 +309,7 @@ private:
         }
         self.ended_ = result.bytes == 0;
         self.drained_ = !self.ended_ && result.bytes < capacity;
+        self.turn_left_ -= result.bytes;
         return static_cast<int>(result.bytes);
     }
 
@@ -341,6 +362,7 @@ private:
     prefetch ahead_;
     std::unique_ptr<SSL, deleter> ssl_;
     std::uint64_t ciphertext_sent_ = 0;
+    std::size_t turn_left_ = std::numeric_limits<std::size_t>::max();
     std::error_code socket_error_; // of the last call that OpenSSL made
     bool drained_ = false;         // the kernel's receive queue was seen empty
     bool ended_ = false;           // FIN was read

@@ -88,6 +88,12 @@ public:
         return tls_->handshake();
     }
 
+    /// The handshake, which has stopped at the client's hello, may go on.
+    void admit_handshake() noexcept
+    {
+        tls_->admit();
+    }
+
     /// What the handshake agreed upon.
     std::unique_ptr<tls_info> describe_tls() const
     {
