@@ -1,7 +1,8 @@
 # An overlay port: vcpkg install fairlead --overlay-ports=<this repository>/cmake/vcpkg-port
 #
 # It packages the working tree it lies in, or the one named by VCPKG_FAIRLEAD_SOURCE_PATH. A port for the vcpkg
-# registry differs in one step: vcpkg_from_github() with a release tag and its SHA512 sets SOURCE_PATH.
+# registry differs in one step: vcpkg_from_github() with a release tag and its SHA512 sets SOURCE_PATH. OWNER in
+# vcpkg.json's homepage is whoever publishes the repository.
 
 set(VCPKG_BUILD_TYPE release) # header-only
 
