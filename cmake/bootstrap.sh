@@ -1,13 +1,29 @@
 # What the scripts share: install what is missing to build fairlead here. Sourced, never run.
 # shellcheck shell=bash
 #
-#   bootstrap build|tests|fuzz|ci    checks for everything the purpose needs and installs by apt what is missing
+#   usage_if_asked "$@"                  prints the comment that a script begins with and ends it, for -h and --help
+#   bootstrap build|tests|all|fuzz|ci    checks for everything the purpose needs and installs by apt what is missing
 #
 # Each need is checked by looking for the thing itself, so whatever another package manager or a hand installed
 # counts. When nothing is missing, nothing touches the network. Without apt, or without the right to use it, the
 # packages are named and the script ends with status 2.
 
 say() { printf '%s\n' "-- $*"; }
+
+print_usage() { awk 'NR > 1 { if ($0 !~ /^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
+
+usage_if_asked()
+{
+    local argument
+    for argument in "$@"; do
+        case $argument in
+        -h | --help)
+            print_usage
+            exit 0
+            ;;
+        esac
+    done
+}
 
 # Status 2: this machine lacks something that we cannot put there.
 give_up()
@@ -32,7 +48,13 @@ first_of()
 }
 
 # at_least 3.25 3.25.1
-at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+at_least()
+{
+    awk -v wanted="$1" -v version="$2" 'BEGIN {
+        n = split(wanted, w, "."); split(version, v, ".")
+        for (i = 1; i <= n; ++i) if (v[i] + 0 != w[i] + 0) exit !(v[i] + 0 > w[i] + 0)
+    }'
+}
 
 # The C++ compiler for the presets that name none: CXX when it is set, otherwise a g++ that is new enough.
 find_gxx()
@@ -100,11 +122,15 @@ list_missing()
     need openssl has openssl
     need python3 has python3
     case $1 in
-    tests | fuzz | ci)
+    tests | all | fuzz | ci)
         need catch2 has_catch2
         need ccache has ccache
         need socat has socat
         need netcat-openbsd has_netcat
+        ;;
+    esac
+    case $1 in
+    all | ci)
         need curl has curl
         need strace has strace
         need redis-tools has redis-benchmark
@@ -133,13 +159,43 @@ apt_install()
         install --yes --no-install-recommends "$@"
 }
 
+# Packages of servers start them, and have them started at boot; nobody who runs tests asked for that. Nothing starts
+# while this installs, PostgreSQL makes no database of its own, and its service is not enabled.
+apt_install_quietly()
+{
+    local status=0 policy=/usr/sbin/policy-rc.d own_policy=no clusters=/etc/postgresql-common/createcluster.d own_clusters=no
+    if [ ! -e "$policy" ]; then
+        own_policy=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+    fi
+    case " $* " in
+    *" postgresql "*)
+        own_clusters=yes
+        as_root mkdir -p "$clusters"
+        echo "create_main_cluster = false" | as_root tee "$clusters/fairlead-tests.conf" >/dev/null
+        ;;
+    esac
+    apt_install "$@" || status=$?
+    if [ "$own_clusters" = yes ]; then
+        as_root rm -f "$clusters/fairlead-tests.conf"
+        as_root rmdir "$clusters" 2>/dev/null || true
+        as_root deb-systemd-helper disable postgresql.service >/dev/null 2>&1 || true
+        as_root update-rc.d postgresql disable >/dev/null 2>&1 || true
+    fi
+    if [ "$own_policy" = yes ]; then
+        as_root rm -f "$policy"
+    fi
+    return "$status"
+}
+
 is_known_to_apt() { apt-cache show "$1" >/dev/null 2>&1; }
 
 # The releases differ in what they call a new compiler: take the name that this one has.
 choose_names()
 {
     local package clang chosen=()
-    for package in "${missing[@]}"; do
+    for package in ${missing[@]+"${missing[@]}"}; do
         case $package in
         clang-19)
             is_known_to_apt clang-19 || package=clang-16
@@ -161,7 +217,7 @@ choose_names()
         esac
         chosen+=("$package")
     done
-    missing=("${chosen[@]}")
+    missing=(${chosen[@]+"${chosen[@]}"})
 }
 
 bootstrap()
@@ -175,7 +231,7 @@ bootstrap()
             "(Debian's names). There is no apt here: please install them with your package manager, that is" \
             "g++ 12 or newer, CMake 3.25 or newer, Ninja, pkg-config, standalone Asio 1.22 or newer (headers)," \
             "OpenSSL 1.1.1 or newer (headers and the openssl command), python3; for the tests also Catch2 2 or 3," \
-            "socat, OpenBSD's nc, curl, strace, Redis' tools and PostgreSQL."
+            "socat and OpenBSD's nc; for all of them (--all) curl, strace, Redis' tools and PostgreSQL."
         [ "$(id -u)" -eq 0 ] || has sudo || give_up \
             "this machine lacks: ${missing[*]}" \
             "Run this script as root, or have root run: apt-get install ${missing[*]}"
@@ -184,7 +240,7 @@ bootstrap()
         as_root apt-get -o DPkg::Lock::Timeout=300 update --quiet=2
         choose_names
         if [ ${#missing[@]} -gt 0 ]; then
-            apt_install "${missing[@]}" >"${TMPDIR:-/tmp}/fairlead-apt.$$" 2>&1 || {
+            apt_install_quietly "${missing[@]}" >"${TMPDIR:-/tmp}/fairlead-apt.$$" 2>&1 || {
                 cat "${TMPDIR:-/tmp}/fairlead-apt.$$" >&2
                 rm -f "${TMPDIR:-/tmp}/fairlead-apt.$$"
                 give_up "apt could not install: ${missing[*]}"
@@ -200,12 +256,25 @@ bootstrap()
     export CXX
 }
 
+processors() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1; }
+
+# Of memory, in whole gigabytes: what is available, or where the system does not say, what there is.
+gigabytes()
+{
+    if [ -r /proc/meminfo ]; then
+        awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo
+    else
+        { sysctl -n hw.memsize 2>/dev/null || sysctl -n hw.physmem 2>/dev/null || echo 4294967296; } |
+            awk '{ print int($1 / 1073741824) }'
+    fi
+}
+
 # One job less than would make a small machine swap: a file that includes Asio takes about 1 GB.
 build_jobs()
 {
-    local processors gigabytes
-    processors=$(nproc)
-    gigabytes=$(($(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo) / 1048576))
-    if [ "$gigabytes" -lt 1 ]; then gigabytes=1; fi
-    printf '%s\n' $((processors < gigabytes ? processors : gigabytes))
+    local jobs memory
+    jobs=$(processors)
+    memory=$(gigabytes)
+    if [ "$memory" -lt 1 ]; then memory=1; fi
+    printf '%s\n' $((jobs < memory ? jobs : memory))
 }

@@ -4,12 +4,14 @@
 #
 #   bash examples/run.sh            one conversation over TCP, one over TLS, then serves both until Ctrl-C
 #   bash examples/run.sh --check    stops after the conversations; status 0 only if both echoes were exact
+#   bash examples/run.sh --help     prints this and changes nothing
 #
 # Listens on 127.0.0.1:7777 (TCP) and 127.0.0.1:7778 (TLS); FAIRLEAD_PORT and FAIRLEAD_TLS_PORT choose others.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=cmake/bootstrap.sh
 . cmake/bootstrap.sh
+usage_if_asked "$@"
 
 plain_port=${FAIRLEAD_PORT:-7777}
 tls_port=${FAIRLEAD_TLS_PORT:-7778}
@@ -18,37 +20,14 @@ case ${1:-} in
 "") ;;
 --check) check=yes ;;
 *)
-    echo "usage: bash examples/run.sh [--check]" >&2
+    print_usage >&2
     exit 2
     ;;
 esac
 
-# --- build -------------------------------------------------------------------------------------------------------
+# --- are the ports free? -----------------------------------------------------------------------------------------
 
 bootstrap build
-say "building the examples"
-work=$(mktemp -d)
-servers=() # process ids, ours alone
-trap 'end_servers KILL; rm -rf "$work"' EXIT
-
-end_servers() # SIGNAL
-{
-    local pid
-    for pid in ${servers[@]+"${servers[@]}"}; do
-        kill -s "$1" "$pid" 2>/dev/null || true
-    done
-}
-
-{
-    # A compiler newer than ours may have a new warning; that must not keep anybody from seeing the library run.
-    cmake --preset release -DFAIRLEAD_BUILD_TESTS=OFF -DFAIRLEAD_WERROR=OFF &&
-        cmake --build build/release --parallel "$(build_jobs)" --target fairlead_example_echo fairlead_example_tls_echo
-} >"$work/build.log" 2>&1 || {
-    cat "$work/build.log"
-    exit 1
-}
-
-# --- start -------------------------------------------------------------------------------------------------------
 
 for port in "$plain_port" "$tls_port"; do
     python3 - "$port" <<'PYTHON' || exit 1
@@ -64,6 +43,30 @@ with socket.socket() as probe:
 PYTHON
 done
 
+# --- build -------------------------------------------------------------------------------------------------------
+
+say "building the examples"
+work=$(mktemp -d)
+servers=() # process ids, ours alone
+trap 'end_servers KILL; rm -rf "$work"' EXIT
+
+end_servers() # SIGNAL
+{
+    local pid
+    for pid in ${servers[@]+"${servers[@]}"}; do
+        kill -s "$1" "$pid" 2>/dev/null || true
+    done
+}
+
+# A compiler newer than ours may have a new warning; that must not keep anybody from seeing the library run.
+cmake --preset release -DFAIRLEAD_BUILD_TESTS=OFF -DFAIRLEAD_WERROR=OFF >"$work/build.log" 2>&1 || {
+    cat "$work/build.log"
+    exit 1
+}
+cmake --build build/release --parallel "$(build_jobs)" --target fairlead_example_echo fairlead_example_tls_echo
+
+# --- start -------------------------------------------------------------------------------------------------------
+
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
     -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
     -keyout "$work/key.pem" -out "$work/certificate.pem" 2>"$work/openssl.log" || {
@@ -75,6 +78,18 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 # the servers are told once, by it.
 set -m
 
+view() # NAME PID LOG: what the server prints, until it has ended
+{
+    local line alive=yes
+    while [ "$alive" = yes ]; do
+        kill -0 "$2" 2>/dev/null || alive=no # one more look: what it said last
+        while IFS= read -r line || [ -n "$line" ]; do
+            printf '[%s] %s\n' "$1" "$line"
+        done
+        [ "$alive" = no ] || sleep 0.1
+    done <"$3"
+}
+
 start() # NAME COMMAND...: runs the server, shows what it prints, and returns once it listens
 {
     local name=$1 log=$work/$1.log
@@ -82,7 +97,7 @@ start() # NAME COMMAND...: runs the server, shows what it prints, and returns on
     "$@" >"$log" 2>&1 &
     local pid=$!
     servers+=("$pid")
-    tail -n +1 -f --pid="$pid" "$log" 2>/dev/null | sed -u "s/^/[$name] /" &
+    view "$name" "$pid" "$log" &
     viewers+=("$!")
 
     local try
@@ -137,6 +152,16 @@ with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
 PYTHON
 compare "TCP"
 
+at_most() # SECONDS COMMAND...: where there is a command to say so
+{
+    if has timeout; then
+        timeout "$@"
+    else
+        shift
+        "$@"
+    fi
+}
+
 # shellcheck disable=SC2094 # looking at the reply while it grows is the point
 converse_over_tls()
 {
@@ -147,7 +172,7 @@ converse_over_tls()
             [ "$(wc -c <"$work/received")" -lt "$(wc -c <"$work/sent")" ] || break
             sleep 0.1
         done
-    } | timeout 20 openssl s_client -quiet -no_ign_eof -verify_return_error -CAfile "$work/certificate.pem" \
+    } | at_most 20 openssl s_client -quiet -no_ign_eof -verify_return_error -CAfile "$work/certificate.pem" \
         -servername localhost -connect "127.0.0.1:$tls_port" >"$work/received" 2>"$work/s_client.log"
 }
 
@@ -189,6 +214,14 @@ stop_servers() # tells each server once and waits for its last line
     return $status
 }
 
+all_alive()
+{
+    local pid
+    for pid in "${servers[@]}"; do
+        kill -0 "$pid" 2>/dev/null || return 1
+    done
+}
+
 if [ "$check" = no ]; then
     cat <<TEXT
 
@@ -200,8 +233,9 @@ if [ "$check" = no ]; then
 TEXT
     stopping=no
     trap 'stopping=yes' INT TERM HUP
-    # A trapped signal ends this wait; so does a server that ends by itself.
-    wait -n "${servers[@]}" || true
+    while [ "$stopping" = no ] && all_alive; do
+        sleep 0.2
+    done
     trap '' INT TERM HUP
     [ "$stopping" = yes ] || say "a server has ended by itself"
 fi

@@ -87,6 +87,9 @@ class Server:
 
 def run(test):
     """Runs `test(program)`; the exit code says whether all held."""
+    if "-h" in sys.argv or "--help" in sys.argv:
+        print(f"{sys.modules['__main__'].__doc__}\n\nusage: {sys.argv[0]} PROGRAM")
+        sys.exit(0)
     if len(sys.argv) != 2 or not os.access(sys.argv[1], os.X_OK):
         sys.exit(f"usage: {sys.argv[0]} PROGRAM")
     started = time.monotonic()

@@ -2,6 +2,13 @@
 # reached. To be sourced, with errexit, nounset and pipefail set.
 # shellcheck shell=bash
 
+case ${1:-} in
+-h | --help)
+    awk 'NR > 1 { if ($0 !~ /^#/) exit; if ($0 !~ /shellcheck/) { sub(/^# ?/, ""); print } }' "$0"
+    exit 0
+    ;;
+esac
+
 work=$(mktemp -d)
 servers=() # process ids, ours alone
 trap 'end_servers; rm -rf "$work"' EXIT

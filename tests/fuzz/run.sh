@@ -4,6 +4,7 @@
 #   bash tests/fuzz/run.sh             60 seconds each
 #   bash tests/fuzz/run.sh 600         10 minutes each
 #   bash tests/fuzz/run.sh 600 line    one target
+#   bash tests/fuzz/run.sh --help      prints this and changes nothing
 #
 # What a fuzzer learns goes to a scratch folder that is removed, never to the tree; what it finds stays in
 # build/fuzz/findings, and is run again by: build/fuzz/tests/fuzz/fuzzers/<target> <file>
@@ -11,6 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=cmake/bootstrap.sh
 . cmake/bootstrap.sh
+usage_if_asked "$@"
 
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
@@ -25,7 +27,8 @@ cmake --build --preset fuzz --parallel "$(build_jobs)"
 fuzzers=build/fuzz/tests/fuzz/fuzzers
 findings=build/fuzz/findings
 mkdir -p "$findings"
-if [ ${#targets[@]} -eq 0 ]; then
+if [ $# -eq 0 ]; then
+    targets=()
     for source in tests/fuzz/*.cpp; do
         target=$(basename "$source" .cpp)
         [ "$target" = replay ] || targets+=("$target")
@@ -57,4 +60,5 @@ run_one()
 say "fuzzing ${#targets[@]} targets for $seconds seconds each"
 export -f run_one say
 export fuzzers findings scratch seconds
-printf '%s\0' "${targets[@]}" | xargs --null --max-args=1 --max-procs="$(nproc)" bash -c 'run_one "$1"' run_one
+# shellcheck disable=SC2016 # the inner shell expands it
+printf '%s\0' "${targets[@]}" | xargs -0 -n 1 -P "$(processors)" bash -c 'run_one "$1"' run_one

@@ -3,6 +3,12 @@
 # Usage: pkg_config.sh PKG_CONFIG PREFIX WORK_FOLDER VERSION    (environment: CXX, CXXFLAGS)
 set -euo pipefail
 
+case ${1:-} in
+-h | --help)
+    awk 'NR > 1 { if ($0 !~ /^#/) exit; sub(/^# ?/, ""); print }' "$0"
+    exit 0
+    ;;
+esac
 pkg_config=$1 prefix=$2 work=$3 version=$4
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PKG_CONFIG_PATH="$prefix/share/pkgconfig"
