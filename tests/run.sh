@@ -70,7 +70,7 @@ fi
 
 if [ $# -gt 0 ]; then
     say "building with $jobs jobs"
-    build "${unit_programs[@]}" fairlead_integration fairlead_parity
+    build "${unit_programs[@]}" fairlead_integration fairlead_readme fairlead_parity
     run_ctest "$@"
     exit
 fi
@@ -99,7 +99,7 @@ stage() # WHAT LABELS TARGET...
 }
 
 stage "unit tests" "unit|build" "${unit_programs[@]}"
-stage "integration tests" integration fairlead_integration
+stage "integration tests" "integration|readme" fairlead_integration fairlead_readme
 stage "parity tests" parity fairlead_parity
 stage "installing" install
 

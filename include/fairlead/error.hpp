@@ -41,7 +41,7 @@ enum class errc
     deadline_exceeded,
     /// The connection reached `server_config::max_lifetime`.
     max_lifetime,
-    /// The peer moves data more slowly than the configured minimum rate.
+    /// The peer moves data more slowly than the configured minimum rate. Reserved: nothing makes it yet.
     rate_too_low,
     /// `server_config::max_connections` are open.
     too_many_connections,
@@ -53,9 +53,9 @@ enum class errc
     malformed_frame,
     /// The stream ended inside a frame.
     truncated_frame,
-    /// The PROXY protocol header cannot be parsed.
+    /// The PROXY protocol header cannot be parsed. Reserved: nothing makes it yet.
     malformed_proxy_header,
-    /// A PROXY protocol header is required and none came.
+    /// A PROXY protocol header is required and none came. Reserved: nothing makes it yet.
     proxy_header_required,
     /// The process or the system has no descriptor left (`EMFILE`, `ENFILE`).
     out_of_descriptors,
@@ -89,7 +89,7 @@ enum class close_reason
     pre_open_timeout,
     /// The TLS handshake failed.
     tls_handshake_failed,
-    /// The PROXY protocol header was missing, malformed or not allowed.
+    /// The PROXY protocol header was missing, malformed or not allowed. Reserved: nothing makes it yet.
     proxy_header_invalid,
     /// `server_config::write_timeout` passed.
     write_timeout,
@@ -97,7 +97,7 @@ enum class close_reason
     deadline_exceeded,
     /// `server_config::max_lifetime` passed.
     max_lifetime,
-    /// The peer was slower than the configured minimum rate.
+    /// The peer was slower than the configured minimum rate. Reserved: nothing makes it yet.
     rate_too_low,
     /// A limit refused the connection.
     rejected_by_limit,

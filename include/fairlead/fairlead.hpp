@@ -28,4 +28,6 @@
 #include <fairlead/tls.hpp>
 #include <fairlead/version.hpp>
 
+#include <asio/connect.hpp> // for handlers that call other servers
+
 #endif // FAIRLEAD_FAIRLEAD_HPP

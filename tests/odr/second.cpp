@@ -7,6 +7,13 @@ std::uint16_t port_in_second();
 
 namespace
 {
+// One include is enough for a handler that calls another server.
+[[maybe_unused]] asio::awaitable<void> call(
+    asio::ip::tcp::socket& upstream, asio::ip::tcp::resolver::results_type addresses)
+{
+    co_await asio::async_connect(upstream, addresses, asio::use_awaitable);
+}
+
 asio::awaitable<void> nothing(fairlead::connection&)
 {
     co_return;
