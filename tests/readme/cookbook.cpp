@@ -27,7 +27,17 @@ using namespace std::chrono_literals;
 #include "adder.inc"
 #include "broadcaster.inc"
 #include "job_server.inc"
+#include "shout.inc"
 } // namespace readme
+
+TEST_CASE("README's first messages come back", "[readme]")
+{
+    test::running_server running(&readme::shout);
+    running.start();
+    test::client client(running.port());
+    client.send("one\ntwo\n");
+    CHECK(client.receive(8) == "one\ntwo\n");
+}
 
 TEST_CASE("README's text protocol answers its commands", "[readme]")
 {
