@@ -8,15 +8,18 @@
 #include <fairlead/detail/listener.hpp>
 #include <fairlead/detail/native.hpp>
 #include <fairlead/detail/shard.hpp>
+#include <fairlead/detail/spare_memory.hpp>
 
 #include <asio/basic_socket_acceptor.hpp>
 #include <asio/ip/tcp.hpp>
+#include <asio/post.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -168,24 +171,30 @@ private:
         backing_off,
     };
 
-    void wait()
+    void wait() noexcept
     {
-        if (std::exchange(is_waiting_, true)) {
+        if (is_waiting_) {
             return;
         }
-        socket_.async_wait(
-            socket_type::wait_read, [this, opening = opening_, alive = shard_.shared_from_this()](
-                                        const std::error_code& error) {
-                if (opening != opening_) { // closed meanwhile, and perhaps open again
-                    return;
-                }
-                is_waiting_ = false;
-                if (error) {
-                    back_off(error);
-                } else {
-                    accept_batch();
-                }
-            });
+        auto ready = [this, opening = opening_,
+                      alive = shard_.shared_from_this()](const std::error_code& error) {
+            if (opening != opening_) { // closed meanwhile, and perhaps open again
+                return;
+            }
+            is_waiting_ = false;
+            if (error) {
+                back_off(error);
+            } else {
+                accept_batch();
+            }
+        };
+        try {
+            socket_.async_wait(
+                socket_type::wait_read, spared_handler{&wait_memory_, std::move(ready)});
+            is_waiting_ = true;
+        } catch (...) { // the wait of an earlier opening has the spare memory
+            back_off(std::make_error_code(std::errc::not_enough_memory));
+        }
     }
 
     void accept_batch()
@@ -266,7 +275,7 @@ private:
         reserve_ = native::open_reserve();
     }
 
-    void back_off(const std::error_code& error)
+    void back_off(const std::error_code& error) noexcept
     {
         const bool is_first = pause_.count() == 0;
         pause_ = std::clamp(pause_ * 2, shortest_pause, longest_pause);
@@ -277,7 +286,7 @@ private:
         }
     }
 
-    void report(const std::error_code& error)
+    void report(const std::error_code& error) noexcept
     {
         std::error_code code = error;
         if (error.value() == EMFILE || error.value() == ENFILE) {
@@ -286,21 +295,28 @@ private:
             code = errc::out_of_memory;
         }
         shard_.counters.pauses.add();
-        const std::string what = "accept: " + error.message();
-        shard_.hooks.emit(error_event{.code = code, .what = what});
-        emit(server_event_kind::paused, code, what);
+        const auto tell = [&](std::string_view what) {
+            shard_.hooks.emit(error_event{.code = code, .what = what});
+            emit(server_event_kind::paused, code, what);
+        };
+        std::string what;
+        try {
+            what = "accept: " + error.message();
+        } catch (...) { // no memory for the words
+            return tell("accept");
+        }
+        tell(what);
     }
 
     void pause_at_limit()
     {
         const bool is_news = state_ != state::at_limit;
         state_ = state::at_limit;
-        // No holding on: a server that is gone by then needs no waking.
-        limit_->notify_when_free([this, weak = shard_.weak_from_this()] {
-            if (const auto alive = weak.lock()) {
-                asio::post(alive->get_executor(), [this, alive] { place_is_free(); });
-            }
-        });
+        try {
+            ask_for_place();
+        } catch (...) { // then it is tried again and again
+            return back_off(std::make_error_code(std::errc::not_enough_memory));
+        }
         if (is_news) {
             shard_.counters.pauses.add();
             report_limit("max_connections");
@@ -310,8 +326,31 @@ private:
         }
     }
 
+    /// Once, whatever comes between: its wake-up has memory put aside, and cannot fail.
+    void ask_for_place()
+    {
+        if (is_place_asked_for_) {
+            return;
+        }
+        is_place_asked_for_ = true;
+        try {
+            // No holding on: a server that is gone by then needs no waking.
+            limit_->notify_when_free([this, weak = shard_.weak_from_this()] {
+                if (const auto alive = weak.lock()) {
+                    asio::post(alive->get_executor(), spared_handler{&place_memory_, [this, alive] {
+                                                                         place_is_free();
+                                                                     }});
+                }
+            });
+        } catch (...) {
+            is_place_asked_for_ = false;
+            throw;
+        }
+    }
+
     void place_is_free()
     {
+        is_place_asked_for_ = false;
         if (state_ == state::at_limit && socket_.is_open()) {
             accept_batch();
         }
@@ -358,6 +397,9 @@ private:
     native::descriptor reserve_;
     state state_ = state::accepting;
     bool is_waiting_ = false;
+    bool is_place_asked_for_ = false;
+    spare_memory wait_memory_;
+    spare_memory place_memory_;
     unsigned opening_ = 0; // tells a wait of this opening from one of an earlier
     std::chrono::milliseconds pause_{0};
     time_point limit_reported_at_ = {};

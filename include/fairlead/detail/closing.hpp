@@ -164,8 +164,13 @@ inline void finish(connection_ref client)
         client->over_if_done();
         return;
     }
-    auto closing = close_in_order(*client);
-    asio::co_spawn(client->get_executor(), std::move(closing), close_done{client});
+    try {
+        auto closing = close_in_order(*client);
+        asio::co_spawn(client->get_executor(), std::move(closing), close_done{client});
+    } catch (...) { // no memory to close it in order
+        client->close_socket();
+        client->over_if_done();
+    }
 }
 
 void task_ended(connection_ref client, const std::exception_ptr& failure, bool is_delivered);

@@ -36,15 +36,40 @@ public:
         return deadline_;
     }
 
-    void complete(time_point now)
+    void complete(time_point now) noexcept
     {
         report.took = std::chrono::duration_cast<std::chrono::milliseconds>(now - began_);
-        callers_.notify_all(report);
+        while (callers_.size() > 1) {
+            callers_.notify_one(copy());
+        }
+        if (!callers_.empty()) {
+            callers_.notify_one(std::exchange(report, {}));
+        }
+    }
+
+    /// A straggler; out of memory it stays unnamed.
+    void name(const connection_info& straggler) noexcept
+    {
+        try {
+            report.stragglers.push_back(straggler);
+        } catch (...) {
+        }
     }
 
     drain_report report;
 
 private:
+    /// Out of memory it names no stragglers.
+    drain_report copy() const noexcept
+    {
+        try {
+            return report;
+        } catch (...) {
+            return {
+                .drained = report.drained, .closed_idle = report.closed_idle, .took = report.took};
+        }
+    }
+
     wait_queue<drain_report> callers_;
     time_point began_ = {};
     time_point deadline_ = time_point::max();

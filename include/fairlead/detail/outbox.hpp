@@ -172,7 +172,7 @@ private:
     void end_operation(operation ended)
     {
         --pending_;
-        const waiters woken = std::exchange(*ended.waiting, {});
+        waiters woken = std::exchange(*ended.waiting, {});
         if (pending_ == 0) {
             waiting_ = std::move(ended.waiting);
             if (filling_.empty()) {
@@ -180,8 +180,8 @@ private:
                 filling_ = {};
             }
         }
-        for (const auto& each : woken) {
-            each->complete();
+        for (auto& each : woken) {
+            wait_queue<>::complete(std::move(each));
         }
     }
 

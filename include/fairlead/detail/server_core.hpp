@@ -80,7 +80,7 @@ public:
             if (is_current) {
                 self.drain_until(asked_at, deadline, std::move(caller));
             } else {
-                caller->complete({});
+                wait_queue<drain_report>::complete(std::move(caller), {});
             }
         });
     }
@@ -324,7 +324,7 @@ private:
         } else if (state_.load() != server_state::draining) {
             acceptor_.close();
             stop();
-            caller->complete({});
+            wait_queue<drain_report>::complete(std::move(caller), {});
             return;
         }
         const auto ends = drain_.join(std::move(caller), deadline);
@@ -362,7 +362,7 @@ private:
     {
         sweep([this](connection_core& each) {
             if (each.current_phase() == connection_core::phase::pre_open || each.has_tasks()) {
-                drain_.report.stragglers.push_back(each.info());
+                drain_.name(each.info());
                 each.is_accounted_for = true;
             } else { // its handler is done; only the peer's FIN was missing
                 count_drained(each);

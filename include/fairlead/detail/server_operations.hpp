@@ -65,13 +65,22 @@ private:
         void operator()(const std::exception_ptr& failure, bool may_open)
         {
             if (!failure && may_open && this->client->is_open() && !this->client->is_stopped()) {
-                server_of(*this->client).run_handler(std::move(this->client));
-                return;
+                return run_handler_or_end();
             }
             if (failure) {
                 this->client->handler_ended(failure);
             }
             finish(std::move(this->client));
+        }
+
+        void run_handler_or_end()
+        {
+            try {
+                server_of(*this->client).run_handler(this->client);
+            } catch (...) { // no memory for a coroutine
+                this->client->handler_ended(std::current_exception());
+                this->client->close_socket();
+            }
         }
     };
 
@@ -161,10 +170,11 @@ struct initiate_listen
                     if (to->start(number)) {
                         to->notify_when_stopped(std::move(waiter));
                     } else {
-                        waiter->complete(nullptr);
+                        wait_queue<std::exception_ptr>::complete(std::move(waiter), nullptr);
                     }
                 } catch (...) {
-                    waiter->complete(std::current_exception());
+                    wait_queue<std::exception_ptr>::complete(
+                        std::move(waiter), std::current_exception());
                 }
             });
     }

@@ -11,9 +11,11 @@
 #include <fairlead/detail/buffer_pool.hpp>
 #include <fairlead/detail/counters.hpp>
 #include <fairlead/detail/hang_up_watch.hpp>
+#include <fairlead/detail/spare_memory.hpp>
 #include <fairlead/hooks.hpp>
 
 #include <asio/io_context.hpp>
+#include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
 #include <cstddef>
@@ -51,14 +53,14 @@ public:
     }
 
     /// `node` fires at `when` at the latest. Moves it only when it would fire later.
-    void schedule_by(deadline_wheel::node& node, time_point when)
+    void schedule_by(deadline_wheel::node& node, time_point when) noexcept
     {
         if (when < node.deadline()) {
             schedule(node, when);
         }
     }
 
-    void schedule(deadline_wheel::node& node, time_point when)
+    void schedule(deadline_wheel::node& node, time_point when) noexcept
     {
         wheel_.schedule(node, when);
         if (when < timer_expiry_) {
@@ -120,23 +122,41 @@ protected:
     }
 
 private:
-    void arm_timer()
+    /// One wait at a time, in memory of its own: a new expiry ends the one that is pending, and the
+    /// next begins when that has completed.
+    void arm_timer() noexcept
     {
         const auto next = wheel_.next_wakeup();
         if (!next) {
             return;
         }
-        timer_expiry_ = *next;
-        timer_.expires_at(*next);
-        timer_.async_wait([self = shared_from_this()](const std::error_code& error) {
-            if (!error) {
-                self->timer_expired();
+        try {
+            timer_.expires_at(*next);
+            if (!is_timer_pending_) {
+                wait_for_timer();
             }
-        });
+            timer_expiry_ = *next;
+        } catch (...) { // Asio's queue of timers wanted to grow, and could not
+            timer_expiry_ = time_point::max();
+            arm_timer_soon();
+        }
     }
 
-    void timer_expired()
+    void wait_for_timer()
     {
+        timer_.async_wait(
+            spared_handler{&timer_memory_, [self = shared_from_this()](const std::error_code&) {
+                               self->timer_completed();
+                           }});
+        is_timer_pending_ = true;
+    }
+
+    void timer_completed()
+    {
+        is_timer_pending_ = false;
+        if (timer_expiry_ == time_point::max()) {
+            return; // nothing is waited for any more
+        }
         timer_expiry_ = time_point::max();
         wheel_.advance(clock::now());
         if (timer_expiry_ == time_point::max()) {
@@ -144,11 +164,29 @@ private:
         }
     }
 
+    /// Everything else that is ready comes first.
+    void arm_timer_soon() noexcept
+    {
+        if (!std::exchange(is_arming_, true)) {
+            asio::post(get_executor(), spared_handler{&arming_memory_, [self = shared_from_this()] {
+                                                          self->is_arming_ = false;
+                                                          if (self->timer_expiry_ ==
+                                                              time_point::max()) {
+                                                              self->arm_timer();
+                                                          }
+                                                      }});
+        }
+    }
+
     std::shared_ptr<shard> kept_by_connections_;
     std::size_t connections_made_ = 0;
     deadline_wheel wheel_;
     asio::steady_timer timer_;
-    time_point timer_expiry_ = time_point::max();
+    time_point timer_expiry_ = time_point::max(); // for which a wait is pending, or about to be
+    bool is_timer_pending_ = false;
+    bool is_arming_ = false;
+    spare_memory timer_memory_;
+    spare_memory arming_memory_;
 };
 } // namespace fairlead::detail
 

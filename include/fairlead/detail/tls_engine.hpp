@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -74,7 +75,8 @@ public:
     {
         ::ERR_clear_error();
         std::unique_ptr<SSL, deleter> ssl(::SSL_new(context.native_handle()));
-        BIO* const bio = ssl ? ::BIO_new(bio_method()) : nullptr;
+        const BIO_METHOD* const method = ssl ? bio_method() : nullptr;
+        BIO* const bio = method != nullptr ? ::BIO_new(method) : nullptr;
         if (bio != nullptr && stop_at_hello(ssl.get())) {
             ::BIO_set_data(bio, this);
             ::BIO_set_init(bio, 1);
@@ -342,19 +344,38 @@ private:
         }
     }
 
+    /// Null: no memory.
+    static BIO_METHOD* make_bio_method()
+    {
+        const int index = ::BIO_get_new_index(); // takes memory for a lock, the first time
+        if (index == -1) {
+            return nullptr;
+        }
+        BIO_METHOD* const made = ::BIO_meth_new(index | BIO_TYPE_SOURCE_SINK, "fairlead");
+        if (made != nullptr) {
+            ::BIO_meth_set_read(made, &tls_engine::bio_read);
+            ::BIO_meth_set_write(made, &tls_engine::bio_write);
+            ::BIO_meth_set_ctrl(made, &tls_engine::bio_control);
+        }
+        return made;
+    }
+
+    /// Null: no memory.
     static const BIO_METHOD* bio_method()
     {
-        static const BIO_METHOD* const method = [] { // as long as the process: no BIO outlives it
-            BIO_METHOD* const made =
-                ::BIO_meth_new(::BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "fairlead");
-            if (made != nullptr) {
-                ::BIO_meth_set_read(made, &tls_engine::bio_read);
-                ::BIO_meth_set_write(made, &tls_engine::bio_write);
-                ::BIO_meth_set_ctrl(made, &tls_engine::bio_control);
-            }
+        // As long as the process: no BIO outlives it. Where there was no memory for it, the next
+        // connection tries again.
+        static std::atomic<const BIO_METHOD*> shared = nullptr;
+        const BIO_METHOD* known = shared.load(std::memory_order_acquire);
+        if (known != nullptr) {
+            return known;
+        }
+        BIO_METHOD* const made = make_bio_method();
+        if (made == nullptr || shared.compare_exchange_strong(known, made)) {
             return made;
-        }();
-        return method;
+        }
+        ::BIO_meth_free(made); // another thread was faster
+        return known;
     }
 
     int descriptor_;

@@ -6,6 +6,7 @@
 #define FAIRLEAD_DETAIL_TLS_LOADING_HPP
 
 #include <fairlead/config.hpp>
+#include <fairlead/detail/tls_fetch.hpp>
 #include <fairlead/error.hpp>
 
 #include <openssl/bio.h>
@@ -418,6 +419,7 @@ struct tls_algorithms
 /// what this OpenSSL does not know (of ciphers it skips that itself).
 inline tls_algorithms choose_algorithms(const tls_config& config)
 {
+    fetch_tls_algorithms();
     tls_algorithms chosen{config.ciphers, config.ciphersuites, config.groups};
     if (chosen.ciphers.empty()) {
         for (const std::string cipher :

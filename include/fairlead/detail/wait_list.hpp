@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
+#include <fairlead/detail/spare_memory.hpp>
 
 #include <asio/associated_cancellation_slot.hpp>
 #include <asio/cancellation_type.hpp>
@@ -21,7 +22,8 @@ namespace fairlead::detail
 {
 /// Completion handlers `void(std::error_code)`, which complete by a post to their own executors.
 /// Their cancellation slots end a wait with `asio::error::operation_aborted`. Those still here when
-/// the list dies are destroyed, and with them the coroutines that wait.
+/// the list dies are destroyed, and with them the coroutines that wait. As in `wait_queue`, waking
+/// asks for no memory.
 class wait_list
 {
 public:
@@ -51,11 +53,11 @@ public:
         waiters_.push_back(*last.release());
     }
 
-    void notify_all()
+    void notify_all() noexcept
     {
         // Nothing is called here: what completes is posted, and so cannot add to the list meanwhile.
         while (!waiters_.empty()) {
-            take(waiters_.front())->complete({});
+            complete(waiters_.front(), {});
         }
     }
 
@@ -67,7 +69,7 @@ private:
             unlink();
         }
 
-        virtual void complete(std::error_code error) = 0;
+        virtual void wake(std::error_code error) noexcept = 0; // takes the ownership of itself
     };
 
     template <typename Executor, typename Handler>
@@ -77,7 +79,8 @@ private:
 
         waiter_of(const Executor& fallback, Handler completion)
             : executor(asio::get_associated_executor(completion, fallback)),
-              handler(std::move(completion))
+              handler(std::move(completion)),
+              home(fallback)
         {}
 
         void listen_for_cancellation()
@@ -86,24 +89,31 @@ private:
             if (slot.is_connected()) {
                 slot.assign([this](asio::cancellation_type type) {
                     if (type != asio::cancellation_type::none) {
-                        take(*this)->complete(asio::error::operation_aborted);
+                        complete(*this, asio::error::operation_aborted);
                     }
                 });
             }
         }
 
-        void complete(std::error_code error) override
+        void wake(std::error_code error) noexcept override
         {
             auto slot = asio::get_associated_cancellation_slot(handler);
             if (slot.is_connected()) {
                 slot.clear();
             }
-            post_completion(executor.get_executor(), std::move(handler), error);
+            post_in_spare_memory(std::unique_ptr<waiter_of>(this), error);
         }
 
         work executor; // keeps the waiter's context running meanwhile
         Handler handler;
+        Executor home;
+        spare_memory memory; // for the post
     };
+
+    static void complete(waiter& one, std::error_code error) noexcept
+    {
+        take(one).release()->wake(error);
+    }
 
     static std::unique_ptr<waiter> take(waiter& one) noexcept
     {

@@ -5,12 +5,12 @@
 #define FAIRLEAD_DETAIL_WAIT_QUEUE_HPP
 
 #include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/spare_memory.hpp>
 
 #include <asio/async_result.hpp>
 #include <asio/executor_work_guard.hpp>
 
 #include <cstddef>
-#include <deque>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -19,29 +19,52 @@ namespace fairlead::detail
 {
 /// A queue of completion handlers `void(Args...)`. Those that are still in it when it dies are
 /// destroyed, and with them the coroutines that wait.
+///
+/// Memory is asked for when somebody begins to wait, and not to wake him: only the executor of
+/// another context may want some for its queue, and that it has none ends the process.
 template <typename... Args>
 class wait_queue
 {
 public:
+    wait_queue() = default;
+    wait_queue(const wait_queue&) = delete;
+    wait_queue& operator=(const wait_queue&) = delete;
+
+    ~wait_queue()
+    {
+        while (!empty()) {
+            const auto dropped = take_first();
+        }
+    }
+
     bool empty() const noexcept
     {
-        return waiters_.empty();
+        return first_ == nullptr;
     }
 
     std::size_t size() const noexcept
     {
-        return waiters_.size();
+        return size_;
     }
 
     /// Somebody who waits.
-    struct waiter
+    class waiter
     {
+    public:
+        waiter() = default;
+        waiter(const waiter&) = delete;
+        waiter& operator=(const waiter&) = delete;
         virtual ~waiter() = default;
-        virtual void complete(Args... args) = 0;
+
+    private:
+        friend wait_queue;
+
+        virtual void wake(std::unique_ptr<waiter> self, Args... args) noexcept = 0;
+
+        waiter* next_ = nullptr;
     };
 
-    /// Puts a completion handler into a waiter, which keeps the handler's context running. It
-    /// completes by a post to the handler's own executor, or to `fallback` when it has none. Any
+    /// Puts a completion handler into a waiter, which keeps the handler's context running. Any
     /// thread.
     template <typename Executor, typename Handler>
     static std::unique_ptr<waiter> make_waiter(const Executor& fallback, Handler&& handler)
@@ -50,9 +73,19 @@ public:
             fallback, std::forward<Handler>(handler));
     }
 
-    void push(std::unique_ptr<waiter> last)
+    /// By a post to the handler's own executor, or to the fallback when it has none. Any thread.
+    static void complete(std::unique_ptr<waiter> one, Args... args) noexcept
     {
-        waiters_.push_back(std::move(last));
+        waiter& woken = *one;
+        woken.wake(std::move(one), std::move(args)...);
+    }
+
+    void push(std::unique_ptr<waiter> last) noexcept
+    {
+        waiter* const added = last.release();
+        (empty() ? first_ : last_->next_) = added;
+        last_ = added;
+        ++size_;
     }
 
     template <typename Executor, typename Handler>
@@ -61,20 +94,26 @@ public:
         push(make_waiter(fallback, std::forward<Handler>(handler)));
     }
 
-    /// Wakes the one that came first; the queue is not empty.
-    void notify_one(Args... args)
+    /// The one that came first, out of the queue, which is not empty.
+    std::unique_ptr<waiter> take_first() noexcept
     {
-        const auto first = std::move(waiters_.front());
-        waiters_.pop_front();
-        first->complete(std::move(args)...);
+        std::unique_ptr<waiter> taken(first_);
+        first_ = std::exchange(taken->next_, nullptr);
+        --size_;
+        return taken;
     }
 
-    void notify_all(const Args&... args)
+    /// Wakes the one that came first; the queue is not empty.
+    void notify_one(Args... args) noexcept
     {
-        std::deque<std::unique_ptr<waiter>> woken;
-        woken.swap(waiters_);
-        for (const auto& each : woken) {
-            each->complete(args...);
+        complete(take_first(), std::move(args)...);
+    }
+
+    /// Nothing is called here: what completes is posted, and so cannot wait again meanwhile.
+    void notify_all(const Args&... args) noexcept
+    {
+        while (!empty()) {
+            notify_one(args...);
         }
     }
 
@@ -86,19 +125,25 @@ private:
 
         waiter_of(const Executor& fallback, Handler completion)
             : executor(asio::get_associated_executor(completion, fallback)),
-              handler(std::move(completion))
+              handler(std::move(completion)),
+              home(fallback)
         {}
 
-        void complete(Args... args) override
+        void wake(std::unique_ptr<waiter> self, Args... args) noexcept override
         {
-            post_completion(executor.get_executor(), std::move(handler), std::move(args)...);
+            self.release();
+            post_in_spare_memory(std::unique_ptr<waiter_of>(this), std::move(args)...);
         }
 
         work executor; // keeps the waiter's context running meanwhile
         Handler handler;
+        Executor home;
+        spare_memory memory; // for the post
     };
 
-    std::deque<std::unique_ptr<waiter>> waiters_;
+    waiter* first_ = nullptr;
+    waiter* last_ = nullptr; // if there is a first
+    std::size_t size_ = 0;
 };
 } // namespace fairlead::detail
 
