@@ -127,7 +127,10 @@ public:
     /// A second call joins the first, and can only shorten it. On a server that is not running,
     /// completes at once with an empty report. Takes effect when it is awaited; may be awaited in
     /// any context.
-    /// Clients that the kernel has queued and the server has not accepted are reset by the kernel.
+    ///
+    /// Clients that the kernel has queued when the drain begins are accepted and served like those
+    /// in a handshake, within the deadline and as `max_connections` permits; those who come later
+    /// are refused by the kernel.
     asio::awaitable<drain_report> shutdown(std::chrono::milliseconds deadline)
     {
         return detail::shutdown(core_, deadline);

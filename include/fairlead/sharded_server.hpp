@@ -339,11 +339,11 @@ private:
     {
         if (!spreads_by_kernel_ && shards_.size() > 1) {
             shards_.front()->core().forward = [this, next = std::size_t(0)](
-                                                  detail::native::descriptor socket,
+                                                  detail::native::descriptor& socket,
                                                   const asio::ip::tcp::endpoint& remote,
-                                                  detail::connection_place place) mutable {
+                                                  detail::connection_place& place) mutable {
                 next = (next + 1) % shards_.size();
-                shards_[next]->core().request_adopt(std::move(socket), remote, std::move(place));
+                return shards_[next]->core().request_adopt(socket, remote, place);
             };
         }
         for (const auto& each : shards_) {

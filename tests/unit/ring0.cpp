@@ -12,14 +12,17 @@
 #include <fairlead/codec/varint_prefix.hpp>
 #include <fairlead/config.hpp>
 #include <fairlead/deadline_wheel.hpp>
+#include <fairlead/detail/accept_failure.hpp>
 #include <fairlead/detail/address.hpp>
 #include <fairlead/detail/buffer_pool.hpp>
 #include <fairlead/detail/byte_buffer.hpp>
 #include <fairlead/detail/config_check.hpp>
 #include <fairlead/detail/connection_limit.hpp>
 #include <fairlead/detail/deadlines.hpp>
+#include <fairlead/detail/hand_over.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/detail/intrusive_ref.hpp>
+#include <fairlead/detail/server_runs.hpp>
 #include <fairlead/detail/wheel_timer.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/version.hpp>

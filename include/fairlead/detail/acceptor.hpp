@@ -4,7 +4,9 @@
 #ifndef FAIRLEAD_DETAIL_ACCEPTOR_HPP
 #define FAIRLEAD_DETAIL_ACCEPTOR_HPP
 
+#include <fairlead/detail/accept_failure.hpp>
 #include <fairlead/detail/connection_limit.hpp>
+#include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/listener.hpp>
 #include <fairlead/detail/native.hpp>
 #include <fairlead/detail/shard.hpp>
@@ -17,60 +19,17 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <sys/socket.h>
 #include <system_error>
 #include <utility>
 
 namespace fairlead::detail
 {
-/// What accept(2)'s failures mean (accept(2), section ERRORS).
-enum class accept_failure
-{
-    /// Nobody is waiting.
-    nobody,
-    /// That client is gone, or its network is; the next one may be fine.
-    next,
-    /// No descriptor or no memory: it will pass, but not at once.
-    exhausted,
-    /// Something else: try again later, and say so.
-    other,
-};
-
-inline accept_failure classify_accept_failure(int error) noexcept
-{
-    switch (error) {
-    case EAGAIN:
-#if EWOULDBLOCK != EAGAIN
-    case EWOULDBLOCK:
-#endif
-        return accept_failure::nobody;
-    case ECONNABORTED:
-    case ECONNRESET:
-    case EPROTO:
-    case EPERM: // a firewall rule
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case ENOPROTOOPT:
-    case EOPNOTSUPP:
-    case ETIMEDOUT:
-#if defined(ENONET)
-    case ENONET:
-#endif
-        return accept_failure::next;
-    case EMFILE:
-    case ENFILE:
-    case ENOBUFS:
-    case ENOMEM:
-        return accept_failure::exhausted;
-    default:
-        return accept_failure::other;
-    }
-}
-
 /// What an acceptor hands its clients to. Neither function throws.
 class accept_sink
 {
@@ -84,6 +43,8 @@ public:
         native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept = 0;
     /// Closes an idle connection, and takes over its place; empty when there is none.
     virtual connection_place evict_idle() noexcept = 0;
+    /// `finish` is done: the listening socket is closed.
+    virtual void finished() noexcept = 0;
 
 protected:
     ~accept_sink() = default;
@@ -139,6 +100,17 @@ public:
         wait();
     }
 
+    /// Takes the clients that the kernel has queued until now, then closes. Tells the sink.
+    void finish()
+    {
+        if (socket_.is_open()) {
+            left_ = native::queued_clients(socket_.native_handle(), longest_queue());
+            if (*left_ == 0 || state_ == state::accepting) {
+                accept_batch();
+            }
+        }
+    }
+
     /// Waiting clients are reset by the kernel.
     void close() noexcept
     {
@@ -150,6 +122,7 @@ public:
         is_waiting_ = false;
         state_ = state::accepting;
         pause_ = {};
+        left_.reset();
     }
 
     /// A connection has ended: what it held may be what was missing.
@@ -197,10 +170,32 @@ private:
         }
     }
 
+    std::size_t longest_queue() const noexcept
+    {
+        return integer_cast<std::size_t>(
+            shard_.config.backlog == 0 ? SOMAXCONN : shard_.config.backlog);
+    }
+
+    void one_less_is_left() noexcept
+    {
+        if (left_ && *left_ != 0) {
+            --*left_;
+        }
+    }
+
+    void finished()
+    {
+        close();
+        sink_.finished();
+    }
+
     void accept_batch()
     {
         std::error_code skipped;
         for (int count = 0; count < shard_.config.accepts_per_wakeup; ++count) {
+            if (left_ == std::size_t(0)) {
+                return finished();
+            }
             // Only who pauses needs the place first; others take it for a client that is there.
             const bool pauses = shard_.config.at_limit == limit_policy::pause;
             connection_place place = pauses ? connection_place::take(*limit_) : connection_place();
@@ -219,6 +214,7 @@ private:
                 continue;
             }
             skipped.clear();
+            one_less_is_left();
             accepting_again();
             if (!place) {
                 place = connection_place::take(*limit_);
@@ -235,7 +231,9 @@ private:
                 return;
             }
         }
-        if (skipped) { // a kernel that refuses one after the other would make this spin
+        if (left_ == std::size_t(0)) {
+            finished();
+        } else if (skipped) { // a kernel that refuses one after the other would make this spin
             back_off(skipped);
         } else {
             wait();
@@ -246,6 +244,10 @@ private:
     bool failed(const std::error_code& error)
     {
         const auto failure = classify_accept_failure(error.value());
+        if (left_ && (failure == accept_failure::nobody || failure == accept_failure::other)) {
+            finished();
+            return true;
+        }
         if (failure == accept_failure::nobody) {
             accepting_again(); // with a place and a descriptor for the next one
             wait();
@@ -253,6 +255,7 @@ private:
         }
         shard_.counters.accept_errors.add();
         if (failure == accept_failure::next) {
+            one_less_is_left();
             return false;
         }
         if (failure == accept_failure::exhausted) {
@@ -271,6 +274,7 @@ private:
         if (const auto client = native::accept(socket_.native_handle(), remote, error)) {
             native::reset_on_close(client.get());
             shard_.counters.refused.add();
+            one_less_is_left();
         }
         reserve_ = native::open_reserve();
     }
@@ -400,7 +404,8 @@ private:
     bool is_place_asked_for_ = false;
     spare_memory wait_memory_;
     spare_memory place_memory_;
-    unsigned opening_ = 0; // tells a wait of this opening from one of an earlier
+    unsigned opening_ = 0;            // tells a wait of this opening from one of an earlier
+    std::optional<std::size_t> left_; // to be taken before it closes; empty: without end
     std::chrono::milliseconds pause_{0};
     time_point limit_reported_at_ = {};
 };

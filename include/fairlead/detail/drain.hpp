@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_DRAIN_HPP
 #define FAIRLEAD_DETAIL_DRAIN_HPP
 
+#include <fairlead/detail/connection_core.hpp>
 #include <fairlead/detail/wait_queue.hpp>
 #include <fairlead/event.hpp>
 
@@ -22,7 +23,7 @@ public:
 
     void begin(time_point now)
     {
-        report = {};
+        report_ = {};
         began_ = now;
         deadline_ = time_point::max();
     }
@@ -38,38 +39,51 @@ public:
 
     void complete(time_point now) noexcept
     {
-        report.took = std::chrono::duration_cast<std::chrono::milliseconds>(now - began_);
+        report_.took = std::chrono::duration_cast<std::chrono::milliseconds>(now - began_);
         while (callers_.size() > 1) {
             callers_.notify_one(copy());
         }
         if (!callers_.empty()) {
-            callers_.notify_one(std::exchange(report, {}));
+            callers_.notify_one(std::exchange(report_, {}));
         }
     }
 
-    /// A straggler; out of memory it stays unnamed.
-    void name(const connection_info& straggler) noexcept
+    /// One that has ended.
+    void count(connection_core& client) noexcept
     {
+        if (!std::exchange(client.is_accounted_for, true)) {
+            ++(client.was_idle_at_drain() ? report_.closed_idle : report_.drained);
+        }
+    }
+
+    /// One that has not, at the end of the drain; out of memory it stays unnamed.
+    void name(connection_core& client) noexcept
+    {
+        if (client.current_phase() != connection_core::phase::pre_open && !client.has_tasks()) {
+            return count(client); // its handler is done; only the peer's FIN was missing
+        }
+        client.is_accounted_for = true;
         try {
-            report.stragglers.push_back(straggler);
+            report_.stragglers.push_back(client.info());
         } catch (...) {
         }
     }
-
-    drain_report report;
 
 private:
     /// Out of memory it names no stragglers.
     drain_report copy() const noexcept
     {
         try {
-            return report;
+            return report_;
         } catch (...) {
             return {
-                .drained = report.drained, .closed_idle = report.closed_idle, .took = report.took};
+                .drained = report_.drained,
+                .closed_idle = report_.closed_idle,
+                .took = report_.took};
         }
     }
 
+    drain_report report_;
     wait_queue<drain_report> callers_;
     time_point began_ = {};
     time_point deadline_ = time_point::max();

@@ -10,6 +10,7 @@
 #include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -348,6 +349,22 @@ inline std::error_code share_port([[maybe_unused]] int fd) noexcept
 #else
     return std::make_error_code(std::errc::operation_not_supported);
 #endif
+}
+
+/// Clients that wait in the queue of a listening socket, at most `bound`; `bound` where the kernel
+/// does not tell (only Linux does, tcp(7)).
+inline std::size_t queued_clients([[maybe_unused]] int fd, std::size_t bound) noexcept
+{
+#if defined(__linux__)
+    tcp_info info = {};
+    socklen_t size = sizeof info;
+    constexpr int listening = 10; // TCP_LISTEN, which not every libc names
+    if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+        info.tcpi_state == listening) {
+        return std::min<std::size_t>(info.tcpi_unacked, bound);
+    }
+#endif
+    return bound;
 }
 
 /// The longest listen queue that the kernel allows; 0: unknown.

@@ -6,6 +6,7 @@
 
 #include <fairlead/connection.hpp>
 #include <fairlead/detail/acceptor.hpp>
+#include <fairlead/detail/hand_over.hpp>
 #include <fairlead/detail/session.hpp>
 
 #include <algorithm>
@@ -41,8 +42,9 @@ public:
         native::descriptor socket, const asio::ip::tcp::endpoint& remote,
         connection_place place) noexcept
     {
-        if (state_.load() != server_state::running) { // it came while this shard was stopping
-            return;
+        const auto state = state_.load();
+        if (state != server_state::running && state != server_state::draining) {
+            return; // it came while this shard was stopping
         }
         try {
             connection_ref client = make_connection(*this, remote);
@@ -68,7 +70,8 @@ public:
     }
 
     /// Where accepted clients go when it is not here; for one acceptor that serves several shards.
-    std::function<void(native::descriptor, const asio::ip::tcp::endpoint&, connection_place)>
+    /// False: they were not taken, and this shard serves them.
+    std::function<bool(native::descriptor&, const asio::ip::tcp::endpoint&, connection_place&)>
         forward;
 
 protected:
@@ -78,15 +81,14 @@ protected:
     acceptor acceptor_;
     handshake_gate gate_;
     std::atomic<server_state> state_ = server_state::created;
+    hand_over arrivals_;
 
 private:
     void accepted(
         native::descriptor socket, const asio::ip::tcp::endpoint& remote,
         connection_place place) noexcept override
     {
-        if (forward) {
-            forward(std::move(socket), remote, std::move(place));
-        } else {
+        if (!forward || !forward(socket, remote, place)) {
             adopt(std::move(socket), remote, std::move(place));
         }
     }

@@ -6,12 +6,12 @@
 
 #include <fairlead/detail/drain.hpp>
 #include <fairlead/detail/reception.hpp>
+#include <fairlead/detail/server_runs.hpp>
 #include <fairlead/detail/wheel_timer.hpp>
 
 #include <asio/post.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <exception>
@@ -48,9 +48,8 @@ public:
     server_state state() const noexcept
     {
         const auto state = state_.load();
-        const unsigned asked = stop_asked_.load();
-        const bool is_asked = asked == runs_.load() || asked == running_run_.load();
-        return state == server_state::running && is_asked ? server_state::draining : state;
+        const bool is_ending = state == server_state::running && runs_.is_stop_asked();
+        return is_ending ? server_state::draining : state;
     }
 
     server_stats stats() const noexcept
@@ -85,11 +84,10 @@ public:
         });
     }
 
-    /// A start was decided upon: what was asked of earlier runs does not concern this one. Returns
-    /// its number.
+    /// As `server_runs::announce`.
     unsigned announce_run() noexcept
     {
-        return ++runs_;
+        return runs_.announce();
     }
 
     bool request_close_connection(std::uint64_t id)
@@ -121,15 +119,26 @@ public:
         });
     }
 
-    /// A client that another server's acceptor took, with its place in the shared limit.
-    void request_adopt(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote, connection_place place)
+    /// A client that another server's acceptor took, with its place in the shared limit. False:
+    /// this one has stopped, and the client is still the caller's.
+    bool request_adopt(
+        native::descriptor& socket, const asio::ip::tcp::endpoint& remote, connection_place& place)
     {
-        asio::post(
-            get_executor(), [self = shared(), socket = std::move(socket), remote,
-                             place = std::move(place)]() mutable {
-                self->adopt(std::move(socket), remote, std::move(place));
-            });
+        if (!arrivals_.announce()) {
+            return false;
+        }
+        try {
+            asio::post(
+                get_executor(), [self = shared(), socket = std::move(socket), remote,
+                                 place = std::move(place)]() mutable {
+                    self->arrivals_.arrived();
+                    self->adopt(std::move(socket), remote, std::move(place));
+                    self->stop_when_drained();
+                });
+        } catch (...) { // out of memory: the client is gone
+            arrivals_.arrived();
+        }
+        return true;
     }
 
     // -- the server's thread
@@ -182,7 +191,7 @@ public:
     /// `run` as it was announced. False: it was stopped before it began.
     bool start(unsigned run)
     {
-        if (run_stopped_ == run) {
+        if (runs_.has_stopped(run)) {
             return false;
         }
         if (!acceptor_.is_open()) {
@@ -248,32 +257,28 @@ private:
         return std::static_pointer_cast<server_core>(shared_from_this());
     }
 
-    /// Stops refer to the run that was the last to be announced; one that comes too late, after the
-    /// next start was announced, is void.
     template <typename Request>
     void request(Request&& stop)
     {
-        const unsigned run = runs_.load();
-        stop_asked_ = run;
+        const unsigned run = runs_.ask_to_stop();
         asio::post(
             get_executor(), [self = shared(), run, stop = std::forward<Request>(stop)]() mutable {
                 stop(*self, self->concerns(run));
             });
     }
 
-    /// A start that was announced and then refused does not void what was asked of the run that
-    /// goes on.
     bool concerns(unsigned run) const noexcept
     {
         const auto state = state_.load();
         const bool is_up = state == server_state::running || state == server_state::draining;
-        return run == runs_.load() || (is_up && run == running_run_.load());
+        return runs_.concerns(run, is_up);
     }
 
     void begin_running()
     {
-        running_run_ = runs_.load();
+        runs_.begin();
         draining = false;
+        arrivals_.open();
         state_ = server_state::running;
     }
 
@@ -297,8 +302,8 @@ private:
         if (client.is_registered()) {
             connections_.erase(client);
             if (state_.load() == server_state::draining) {
-                count_drained(client);
-                stop_when_empty();
+                drain_.count(client);
+                stop_when_drained();
             }
         }
         client.place.give_back();
@@ -309,13 +314,19 @@ private:
         schedule(first_request_timer_, clock::now() + longest_wait_for_first_request);
     }
 
+    /// The acceptor has taken who had been queued when the drain began.
+    void finished() noexcept override
+    {
+        stop_when_drained();
+    }
+
     // -- the end
 
     void drain_until(
         time_point asked_at, time_point deadline, std::unique_ptr<drain_account::waiter> caller)
     {
-        if (state_.load() == server_state::running) {
-            acceptor_.close();
+        const bool is_first = state_.load() == server_state::running;
+        if (is_first) {
             draining = true;
             state_ = server_state::draining;
             drain_.begin(asked_at);
@@ -331,7 +342,13 @@ private:
         if (ends != time_point::max()) {
             schedule(drain_timer_, ends);
         }
-        stop_when_empty();
+        if (ends <= clock::now()) {
+            acceptor_.close();
+        } else if (is_first) {
+            schedule(first_request_timer_, clock::now() + longest_wait_for_first_request);
+            acceptor_.finish();
+        }
+        stop_when_drained();
     }
 
     /// What has not begun, or has nothing to finish, ends now. A handshake that has begun goes on,
@@ -347,12 +364,19 @@ private:
 
     void first_requests_are_late()
     {
-        sweep([](connection_core& each) { each.first_request_is_late(); });
-        stop_when_empty();
+        sweep([](connection_core& each) {
+            if (each.has_begun()) {
+                each.first_request_is_late();
+            } else {
+                each.close_unbegun();
+            }
+        });
+        stop_when_drained();
     }
 
     void drain_deadline_passed()
     {
+        acceptor_.close();
         name_stragglers();
         end_every_connection(close_reason::shutdown_timeout, errc::shutdown_timeout);
         stop();
@@ -360,21 +384,7 @@ private:
 
     void name_stragglers()
     {
-        sweep([this](connection_core& each) {
-            if (each.current_phase() == connection_core::phase::pre_open || each.has_tasks()) {
-                drain_.name(each.info());
-                each.is_accounted_for = true;
-            } else { // its handler is done; only the peer's FIN was missing
-                count_drained(each);
-            }
-        });
-    }
-
-    void count_drained(connection_core& client) noexcept
-    {
-        if (!std::exchange(client.is_accounted_for, true)) {
-            ++(client.was_idle_at_drain() ? drain_.report.closed_idle : drain_.report.drained);
-        }
+        sweep([this](connection_core& each) { drain_.name(each); });
     }
 
     /// Closes the sockets. Handlers that are still running are not this run's concern any more, but
@@ -399,9 +409,11 @@ private:
         sweeping_ = false;
     }
 
-    void stop_when_empty()
+    /// When nobody is left, nobody is being accepted and nobody comes from another acceptor.
+    void stop_when_drained()
     {
-        if (connections_.empty() && !sweeping_) {
+        if (state_.load() == server_state::draining && connections_.empty() && !sweeping_ &&
+            !acceptor_.is_open() && arrivals_.close_when_none()) {
             stop();
         }
     }
@@ -410,7 +422,8 @@ private:
     {
         cancel(drain_timer_);
         cancel(first_request_timer_);
-        run_stopped_ = runs_.load();
+        arrivals_.close();
+        runs_.stop();
         const auto before = state_.exchange(server_state::stopped);
         if (before == server_state::running || before == server_state::draining) {
             acceptor_.emit(server_event_kind::stopped, {}, "every connection is closed");
@@ -423,10 +436,7 @@ private:
     timer drain_timer_;
     timer first_request_timer_;
     wait_queue<std::exception_ptr> stop_waiters_;
-    std::atomic<unsigned> runs_ = 1;
-    std::atomic<unsigned> stop_asked_ = 0;
-    std::atomic<unsigned> running_run_ = 0;
-    unsigned run_stopped_ = 0;
+    server_runs runs_;
     bool sweeping_ = false;
 };
 } // namespace fairlead::detail
