@@ -122,7 +122,9 @@ struct tls_config
     std::chrono::seconds session_lifetime = std::chrono::hours(2);
 };
 
-/// Options of each accepted socket (and, where noted, of the listening one).
+/// Options of each accepted socket (and, where noted, of the listening one). Of those that the
+/// kernel refuses a server event tells, `option_refused`; `reuse_port` and `v6_only`, which decide
+/// who is served, are errors of `open()`.
 struct socket_config
 {
     /// `TCP_NODELAY`: do not hold back small segments.

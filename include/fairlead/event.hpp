@@ -94,6 +94,10 @@ enum class server_event_kind
     /// A limit was met: `max_connections`, or the kernel's own on the listen queue; `what` says
     /// which.
     limit_reached,
+    /// The kernel refused a socket option that a server can do without (`TCP_NODELAY`, keep-alive,
+    /// `TCP_USER_TIMEOUT`, buffer sizes and the like): `what` names it and the reason, `code` is the
+    /// kernel's. The server listens all the same.
+    option_refused,
 };
 
 /// One step in a server's life.
@@ -275,6 +279,8 @@ constexpr std::string_view to_string(server_event_kind kind) noexcept
         return "tls_reloaded";
     case server_event_kind::limit_reached:
         return "limit_reached";
+    case server_event_kind::option_refused:
+        return "option_refused";
     }
     return "unknown";
 }

@@ -29,6 +29,9 @@ namespace
 {
 constexpr const char* server_test = "the server that strace runs";
 
+/// Of setsockopt before bind: SO_REUSEADDR, TCP_NODELAY, four of keep-alive, TCP_USER_TIMEOUT.
+constexpr int first_options = 7;
+
 /// Echoes, and ends the server when it is told to.
 asio::awaitable<void> echo_until_quit(fairlead::connection& connection, std::promise<void>& quit)
 {
@@ -65,11 +68,15 @@ std::string obstacle()
 class traced_server
 {
 public:
-    explicit traced_server(const std::string& injection)
+    /// Of accept.
+    explicit traced_server(const std::string& injection) : traced_server("accept4", injection)
+    {}
+
+    traced_server(const std::string& call, const std::string& injection)
         : trace_((directory_.path() / "trace").string()),
           process_(child_process::execute(
-              {"strace", "-f", "-qq", "-o", trace_, "-e", "trace=accept4", "-e",
-               "inject=accept4:" + injection,
+              {"strace", "-f", "-qq", "-o", trace_, "-e", "trace=" + call, "-e",
+               "inject=" + call + ":" + injection,
                std::filesystem::read_symlink("/proc/self/exe").string(), server_test})),
           port_(static_cast<std::uint16_t>(std::stoi(process_.expect("port "))))
     {}
@@ -143,12 +150,20 @@ TEST_CASE("the server that strace runs", "[.child]")
     std::promise<void> quit;
     test::running_server server(syscalls_test::quitting_echo{&quit});
     server.server.on_server([&](const fairlead::server_event& event) {
-        report.say(std::string(to_string(event.kind)) + " " + event.code.message());
+        report.say(
+            std::string(to_string(event.kind)) + " " + event.code.message() + ": " +
+            std::string(event.what));
     });
     server.server.on_error([&](const fairlead::error_event& event) {
         report.say("error " + event.code.message() + ": " + std::string(event.what));
     });
-    server.start();
+    try {
+        server.start();
+    } catch (const std::system_error& error) {
+        report.say(std::string("no start: ") + error.what());
+        report.say("port 0");
+        return;
+    }
     report.say("port " + std::to_string(server.port()));
     quit.get_future().wait();
     REQUIRE(test::wait_until_idle(server.server));
@@ -258,4 +273,54 @@ TEST_CASE("accept that fails for ever neither spins nor stays secret", "[syscall
     CHECK(
         calls < 1'000); // a batch or two; without a pause there were tens of thousands in a second
     server.process().signal(SIGKILL);
+}
+
+TEST_CASE("an option that the kernel refuses does not refuse the start", "[syscalls]")
+{
+    if (const auto reason = obstacle(); !reason.empty()) {
+        SKIP_TEST(reason);
+    }
+    traced_server server("setsockopt", "error=EACCES:when=1.." + std::to_string(first_options));
+    require_service(server.port());
+    const auto heard = server.quit();
+    CHECK(heard.find("listening") < heard.find("option_refused"));
+    for (const char* const name :
+         {"SO_REUSEADDR", "TCP_NODELAY", "SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL",
+          "TCP_KEEPCNT", "TCP_USER_TIMEOUT"}) {
+        INFO(name);
+        CHECK(
+            test::times(
+                heard, "option_refused Permission denied: " + std::string(name) + ": Permission") ==
+            1);
+    }
+    CHECK(test::times(heard, "error ") == 0);
+}
+
+TEST_CASE("a listening socket that does not know its address is no server", "[syscalls]")
+{
+    if (const auto reason = obstacle(); !reason.empty()) {
+        SKIP_TEST(reason);
+    }
+    traced_server server("getsockname", "error=ENOBUFS");
+    CHECK(server.port() == 0);
+    server.process().wait();
+    const auto heard = server.process().heard();
+    CHECK(
+        heard.find("no start: cannot listen on \"127.0.0.1:0\": getsockname: ") !=
+        std::string::npos);
+    CHECK(test::times(heard, "error ") == 1);
+    CHECK(test::times(heard, "listening") == 0);
+}
+
+TEST_CASE("a socket that cannot listen is no server", "[syscalls]")
+{
+    if (const auto reason = obstacle(); !reason.empty()) {
+        SKIP_TEST(reason);
+    }
+    const std::string call = GENERATE(as<std::string>{}, "bind", "listen");
+    INFO(call);
+    traced_server server(call, "error=EACCES");
+    CHECK(server.port() == 0);
+    server.process().wait();
+    CHECK(server.process().heard().find("no start: cannot listen on") != std::string::npos);
 }

@@ -18,10 +18,18 @@
 
 namespace fairlead::detail
 {
+/// An option that the kernel would not set.
+struct refused_option
+{
+    const char* name;
+    std::error_code error;
+};
+
 struct listener
 {
     native::descriptor socket;
     asio::ip::tcp::endpoint local;
+    std::vector<refused_option> refused = {};
 };
 
 /// The addresses that `address` stands for, in the order in which they are to be tried. An empty
@@ -62,7 +70,8 @@ inline std::vector<asio::ip::tcp::endpoint> resolve(
     return endpoints;
 }
 
-/// One socket on one address; empty with an error.
+/// One socket on one address; empty with an error. Throws when the kernel does not say what the
+/// socket is bound to.
 inline listener listen_on(
     const asio::ip::tcp::endpoint& endpoint, const server_config& config, bool share_port,
     std::error_code& error)
@@ -84,13 +93,16 @@ inline listener listen_on(
     const int fd = socket.get();
     ::fcntl(fd, F_SETFD, FD_CLOEXEC);
     ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
-    error = native::tune_listener(fd, config.socket);
-    if (!error) {
-        // Accepted sockets inherit these: set once here, they cost no call per connection.
-        error = native::tune_connection(fd, config.socket);
-    }
-    if (!error && endpoint.address().is_v6()) {
-        native::set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, config.socket.v6_only ? 1 : 0, error);
+    std::vector<refused_option> refused;
+    const auto note = [&](const char* name, std::error_code why) {
+        refused.push_back({name, why});
+    };
+    native::tune_listener(fd, config.socket, note);
+    // Accepted sockets inherit these: set once here, they cost no call per connection.
+    native::tune_connection(fd, config.socket, note);
+    error.clear();
+    if (endpoint.address().is_v6()) {
+        error = native::set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, config.socket.v6_only ? 1 : 0);
     }
     if (!error && share_port) {
         error = native::share_port(fd);
@@ -103,7 +115,12 @@ inline listener listen_on(
     if (error) {
         return {};
     }
-    return {std::move(socket), native::local_endpoint(fd)};
+    const auto local = native::local_endpoint(fd, error);
+    if (error) {
+        throw std::system_error(
+            error, "cannot listen on " + detail::quote(config.address) + ": getsockname");
+    }
+    return {std::move(socket), local, std::move(refused)};
 }
 
 /// Opens the first address that can be opened. Throws `std::system_error` with the kernel's code

@@ -139,16 +139,24 @@ inline void reset_on_close(int fd) noexcept
     ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
 }
 
-/// The bound address; unspecified when the kernel does not say.
-inline asio::ip::tcp::endpoint local_endpoint(int fd) noexcept
+/// The bound address; unspecified, with an error, when the kernel does not say.
+inline asio::ip::tcp::endpoint local_endpoint(int fd, std::error_code& error) noexcept
 {
     asio::ip::tcp::endpoint endpoint;
     auto size = integer_cast<socklen_t>(endpoint.capacity());
     if (::getsockname(fd, endpoint.data(), &size) != 0) {
+        error = last_error();
         return {};
     }
+    error.clear();
     endpoint.resize(size);
     return endpoint;
+}
+
+inline asio::ip::tcp::endpoint local_endpoint(int fd) noexcept
+{
+    std::error_code ignored;
+    return local_endpoint(fd, ignored);
 }
 
 /// An IPv4 client of a dual-stack socket as the IPv4 address that it is.
@@ -255,24 +263,45 @@ inline std::size_t unacknowledged_bytes([[maybe_unused]] int fd) noexcept
 }
 
 template <typename Value>
-void set_option(
-    int fd, int level, int name, const Value& value, std::error_code& first_error) noexcept
+std::error_code set_option(int fd, int level, int name, const Value& value) noexcept
 {
-    if (::setsockopt(fd, level, name, &value, sizeof value) != 0 && !first_error) {
-        first_error = last_error();
-    }
+    return ::setsockopt(fd, level, name, &value, sizeof value) != 0 ? last_error()
+                                                                    : std::error_code();
 }
 
-/// Applies the options of an accepted socket. All are tried; the first failure is returned (a
-/// client that has left already makes some of them fail).
-inline std::error_code tune_connection(int fd, const socket_config& options) noexcept
+/// Sets options that a socket can do without, and tells `refused(name, error)` of each that the
+/// kernel refuses.
+template <typename Refused>
+class option_setter
 {
-    std::error_code error;
+public:
+    option_setter(int fd, Refused& refused) noexcept : fd_(fd), refused_(refused)
+    {}
+
+    template <typename Value>
+    void set(const char* text, int level, int name, const Value& value) const
+    {
+        if (const auto error = set_option(fd_, level, name, value)) {
+            refused_(text, error);
+        }
+    }
+
+private:
+    int fd_;
+    Refused& refused_;
+};
+
+/// Applies the options of an accepted socket, which it inherits from the listening one. All are
+/// tried; `refused(name, error)` is told of each that fails.
+template <typename Refused>
+void tune_connection(int fd, const socket_config& options, Refused&& refused)
+{
+    const option_setter setter(fd, refused);
     if (options.no_delay) {
-        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1, error);
+        setter.set("TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, 1);
     }
     if (options.keep_alive) {
-        set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1, error);
+        setter.set("SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, 1);
 #if defined(TCP_KEEPIDLE)
         constexpr int idle = TCP_KEEPIDLE;
 #elif defined(TCP_KEEPALIVE)
@@ -280,55 +309,55 @@ inline std::error_code tune_connection(int fd, const socket_config& options) noe
 #endif
 #if defined(TCP_KEEPIDLE) || defined(TCP_KEEPALIVE)
         if (options.keep_alive_idle.count() > 0) {
-            set_option(
-                fd, IPPROTO_TCP, idle, static_cast<int>(options.keep_alive_idle.count()), error);
+            setter.set(
+                "TCP_KEEPIDLE", IPPROTO_TCP, idle,
+                static_cast<int>(options.keep_alive_idle.count()));
         }
 #endif
 #if defined(TCP_KEEPINTVL)
         if (options.keep_alive_interval.count() > 0) {
-            set_option(
-                fd, IPPROTO_TCP, TCP_KEEPINTVL,
-                static_cast<int>(options.keep_alive_interval.count()), error);
+            setter.set(
+                "TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL,
+                static_cast<int>(options.keep_alive_interval.count()));
         }
         if (options.keep_alive_count > 0) {
-            set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, options.keep_alive_count, error);
+            setter.set("TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, options.keep_alive_count);
         }
 #endif
     }
 #if defined(TCP_USER_TIMEOUT)
     if (options.user_timeout.count() > 0) {
-        set_option(
-            fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-            static_cast<unsigned int>(options.user_timeout.count()), error);
+        setter.set(
+            "TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT,
+            static_cast<unsigned int>(options.user_timeout.count()));
     }
 #endif
-    return error;
 }
 
-/// Applies the options of a listening socket before it is bound.
-inline std::error_code tune_listener(int fd, const socket_config& options) noexcept
+/// Applies the options of a listening socket before it is bound, as `tune_connection` does.
+template <typename Refused>
+void tune_listener(int fd, const socket_config& options, Refused&& refused)
 {
-    std::error_code error;
-    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1, error);
+    const option_setter setter(fd, refused);
+    setter.set("SO_REUSEADDR", SOL_SOCKET, SO_REUSEADDR, 1);
     if (options.receive_buffer > 0) {
-        set_option(fd, SOL_SOCKET, SO_RCVBUF, options.receive_buffer, error);
+        setter.set("SO_RCVBUF", SOL_SOCKET, SO_RCVBUF, options.receive_buffer);
     }
     if (options.send_buffer > 0) {
-        set_option(fd, SOL_SOCKET, SO_SNDBUF, options.send_buffer, error);
+        setter.set("SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, options.send_buffer);
     }
 #if defined(TCP_FASTOPEN)
     if (options.fast_open > 0) {
-        set_option(fd, IPPROTO_TCP, TCP_FASTOPEN, options.fast_open, error);
+        setter.set("TCP_FASTOPEN", IPPROTO_TCP, TCP_FASTOPEN, options.fast_open);
     }
 #endif
 #if defined(TCP_DEFER_ACCEPT)
     if (options.defer_accept.count() > 0) {
-        set_option(
-            fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, static_cast<int>(options.defer_accept.count()),
-            error);
+        setter.set(
+            "TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT,
+            static_cast<int>(options.defer_accept.count()));
     }
 #endif
-    return error;
 }
 
 /// Whether several sockets may share a port and the kernel spreads clients over them (Linux).
@@ -343,9 +372,7 @@ inline constexpr bool has_reuse_port =
 inline std::error_code share_port([[maybe_unused]] int fd) noexcept
 {
 #if defined(SO_REUSEPORT)
-    std::error_code error;
-    set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1, error);
-    return error;
+    return set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 #else
     return std::make_error_code(std::errc::operation_not_supported);
 #endif

@@ -164,8 +164,11 @@ public:
     void open(MakeListener make_listener)
     {
         require_stopped();
+        std::vector<refused_option> refused;
         try {
-            acceptor_.assign(make_listener());
+            listener made = make_listener();
+            refused = std::move(made.refused);
+            acceptor_.assign(std::move(made));
         } catch (const std::system_error& error) {
             hooks.emit(error_event{.code = error.code(), .what = error.what()});
             throw;
@@ -174,6 +177,10 @@ public:
             state_ = server_state::created;
         }
         acceptor_.emit(server_event_kind::listening, {}, config.address);
+        for (const auto& [name, why] : refused) {
+            const std::string what = std::string(name) + ": " + why.message();
+            acceptor_.emit(server_event_kind::option_refused, why, what);
+        }
         if (const int longest = native::longest_backlog();
             longest != 0 && config.backlog > longest) {
             const std::string what = "the listen queue: backlog is " +
