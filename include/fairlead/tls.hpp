@@ -9,6 +9,7 @@
 #include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/tls_admission.hpp>
 #include <fairlead/detail/tls_flood.hpp>
+#include <fairlead/detail/tls_index.hpp>
 #include <fairlead/detail/tls_loading.hpp>
 #include <fairlead/error.hpp>
 
@@ -173,13 +174,13 @@ private:
 };
 
 /// Where an SSL_CTX keeps its tls_handshake_rules, which it deletes when the last SSL is gone.
-inline int rules_index()
+inline int rules_index() noexcept
 {
-    const auto free = [](void*, void* rules, CRYPTO_EX_DATA*, int, long, void*) {
+    constexpr auto free = [](void*, void* rules, CRYPTO_EX_DATA*, int, long, void*) {
         delete static_cast<tls_handshake_rules*>(rules);
     };
-    static const int index = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, free);
-    return index;
+    static tls_index index;
+    return index.get([=] { return SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, free); });
 }
 
 /// OpenSSL's server name callback; also called for a client that asks for no name.
@@ -388,7 +389,8 @@ inline tls_context::tls_context(const tls_config& config)
                                  ? std::vector<detail::x509_ptr>()
                                  : detail::read_authorities({"tls.client_ca", config.client_ca});
     auto* const rules = new detail::tls_handshake_rules(native_, config);
-    if (SSL_CTX_set_ex_data(native_, detail::rules_index(), rules) != 1) {
+    if (detail::records_without_data_index() < 0 || // a flood could not be counted
+        SSL_CTX_set_ex_data(native_, detail::rules_index(), rules) != 1) {
         delete rules;
         throw std::bad_alloc();
     }
