@@ -59,7 +59,8 @@ enum class errc
     proxy_header_required,
     /// The process or the system has no descriptor left (`EMFILE`, `ENFILE`).
     out_of_descriptors,
-    /// The kernel has no memory for another socket (`ENOBUFS`, `ENOMEM`).
+    /// The kernel has no memory for another socket (`ENOBUFS`, `ENOMEM`), or the process has none to
+    /// serve a client, or to wait for the next.
     out_of_memory,
     /// The server is draining, and the connection had nothing left to do.
     draining,

@@ -46,6 +46,13 @@ namespace fairlead
 /// Lifetime: the io_context outlives the server. A handler that still runs when the server is
 /// stopped or destroyed keeps the `Handler` object alive, its connection, which is closed, and its
 /// place in `max_connections`.
+///
+/// Out of memory: a client for whom there is none is closed and told of in `on_error`; accepting,
+/// timers, drains and stops go on, with memory put aside for them. What needs new memory at the
+/// start of an awaited operation, or of a coroutine, and finds none, ends the process: Asio starts
+/// both from functions that are `noexcept`. Once warm, they need none. A `std::bad_alloc` that is
+/// met when an operation's error is made into an exception ends its coroutine, and with the handler
+/// its connection, and leaves `io_context::run()`, which may be called again.
 template <connection_handler Handler>
 class tcp_server
 {

@@ -9,7 +9,6 @@
 #include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/tls_admission.hpp>
 #include <fairlead/detail/tls_flood.hpp>
-#include <fairlead/detail/tls_index.hpp>
 #include <fairlead/detail/tls_loading.hpp>
 #include <fairlead/error.hpp>
 
@@ -174,13 +173,14 @@ private:
 };
 
 /// Where an SSL_CTX keeps its tls_handshake_rules, which it deletes when the last SSL is gone.
-inline int rules_index() noexcept
+inline int rules_index()
 {
     constexpr auto free = [](void*, void* rules, CRYPTO_EX_DATA*, int, long, void*) {
         delete static_cast<tls_handshake_rules*>(rules);
     };
-    static tls_index index;
-    return index.get([=] { return SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, free); });
+    static const int index =
+        index_or_throw(SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, free));
+    return index;
 }
 
 /// OpenSSL's server name callback; also called for a client that asks for no name.
@@ -384,6 +384,9 @@ inline std::unique_ptr<tls_info> make_tls_info(SSL* ssl)
 inline tls_context::tls_context(const tls_config& config)
 {
     throw_first_problem({.tls = config});
+    detail::rules_index(); // no connection is to be the first to need one of these
+    detail::admission_index();
+    detail::records_without_data_index();
     const detail::tls_algorithms algorithms = detail::choose_algorithms(config);
     const auto authorities = config.client_ca.empty()
                                  ? std::vector<detail::x509_ptr>()

@@ -1,9 +1,8 @@
-// detail/tls_engine.hpp and detail/tls_index.hpp: how long one step lasts, and that a shortage passes.
+// detail/tls_engine.hpp: how long one step of it lasts. What TLS does is tested over connections.
 
 #include "tests/support/catch.hpp"
 #include "tests/support/tls_client.hpp"
 #include <fairlead/detail/tls_engine.hpp>
-#include <fairlead/detail/tls_index.hpp>
 
 #include <cstddef>
 #include <string>
@@ -58,12 +57,4 @@ TEST_CASE("a step of a handshake reads a bounded number of records", "[tls]")
     engine->detach();
     ::close(ends[0]);
     ::close(ends[1]);
-}
-
-TEST_CASE("an index that there was no memory for is asked for again", "[tls]")
-{
-    fairlead::detail::tls_index index;
-    CHECK(index.get([] { return -1; }) == -1);
-    CHECK(index.get([] { return 7; }) == 7);
-    CHECK(index.get([] { return 8; }) == 7);
 }

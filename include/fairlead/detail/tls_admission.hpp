@@ -4,17 +4,19 @@
 #ifndef FAIRLEAD_DETAIL_TLS_ADMISSION_HPP
 #define FAIRLEAD_DETAIL_TLS_ADMISSION_HPP
 
-#include <fairlead/detail/tls_index.hpp>
+#include <fairlead/detail/tls_fetch.hpp>
 
 #include <openssl/ssl.h>
 
 namespace fairlead::detail
 {
-/// Where an SSL notes that its handshake must stop at the hello; null: it need not.
-inline int admission_index() noexcept
+/// Where an SSL notes that its handshake must stop at the hello; null: it need not. Throws only the
+/// first time, which is when a context is made.
+inline int admission_index()
 {
-    static tls_index index;
-    return index.get([] { return SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr); });
+    static const int index =
+        index_or_throw(SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr));
+    return index;
 }
 
 /// The handshake stops with SSL_ERROR_WANT_CLIENT_HELLO_CB when the hello is complete. False: no

@@ -75,9 +75,9 @@ public:
     {
         ::ERR_clear_error();
         std::unique_ptr<SSL, deleter> ssl(::SSL_new(context.native_handle()));
-        const BIO_METHOD* const method = ssl ? bio_method() : nullptr;
+        const BIO_METHOD* const method = ssl && stop_at_hello(ssl.get()) ? bio_method() : nullptr;
         BIO* const bio = method != nullptr ? ::BIO_new(method) : nullptr;
-        if (bio != nullptr && stop_at_hello(ssl.get())) {
+        if (bio != nullptr) {
             ::BIO_set_data(bio, this);
             ::BIO_set_init(bio, 1);
             ::SSL_set_bio(ssl.get(), bio, bio);

@@ -12,14 +12,27 @@
 #include <openssl/kdf.h>
 #endif
 
+#include <new>
+
 namespace fairlead::detail
 {
+/// What a static variable keeps of an index that OpenSSL has given. Throws `std::bad_alloc` when it
+/// had no memory for one, so that the next caller asks again.
+inline int index_or_throw(int index)
+{
+    if (index < 0) {
+        throw std::bad_alloc();
+    }
+    return index;
+}
+
 /// OpenSSL 3 asks its providers once for all algorithms of a kind, and notes that it did even when
 /// memory ran out meanwhile: what is missing then is missing for ever. Any thread; what is not
-/// there at all is for others to complain about.
-inline void fetch_tls_algorithms() noexcept
+/// there at all is for others to complain about. Throws `std::bad_alloc`.
+inline void fetch_tls_algorithms()
 {
-    [[maybe_unused]] static const int first = ::BIO_get_new_index(); // makes its lock, or never
+    // With the first index it makes the lock for all, or never.
+    [[maybe_unused]] static const int first = index_or_throw(::BIO_get_new_index());
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     ::EVP_KDF_free(::EVP_KDF_fetch(nullptr, "HKDF", nullptr));
     ::EVP_MAC_free(::EVP_MAC_fetch(nullptr, "HMAC", nullptr));

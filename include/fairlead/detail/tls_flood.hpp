@@ -4,7 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_TLS_FLOOD_HPP
 #define FAIRLEAD_DETAIL_TLS_FLOOD_HPP
 
-#include <fairlead/detail/tls_index.hpp>
+#include <fairlead/detail/tls_fetch.hpp>
 
 #include <openssl/ssl.h>
 
@@ -21,10 +21,11 @@ namespace fairlead::detail
 inline constexpr std::uintptr_t max_records_without_data = 32;
 
 /// Where an SSL counts them: a number in a pointer's place, so that nothing is allocated.
-inline int records_without_data_index() noexcept
+inline int records_without_data_index()
 {
-    static tls_index index;
-    return index.get([] { return SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr); });
+    static const int index =
+        index_or_throw(SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr));
+    return index;
 }
 
 inline std::uintptr_t records_without_data(const SSL* ssl) noexcept
