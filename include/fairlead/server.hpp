@@ -48,11 +48,12 @@ namespace fairlead
 /// place in `max_connections`.
 ///
 /// Out of memory: a client for whom there is none is closed and told of in `on_error`; accepting,
-/// timers, drains and stops go on, with memory put aside for them. What needs new memory at the
-/// start of an awaited operation, or of a coroutine, and finds none, ends the process: Asio starts
-/// both from functions that are `noexcept`. Once warm, they need none. A `std::bad_alloc` that is
-/// met when an operation's error is made into an exception ends its coroutine, and with the handler
-/// its connection, and leaves `io_context::run()`, which may be called again.
+/// timers, drains and stops go on, with memory put aside for them. Asio is less careful: when the
+/// start of an awaited operation, or of a coroutine, needs new memory and finds none, Asio 1.22 ends
+/// the process (it starts both from functions that are `noexcept`), and Asio 1.30 destroys the
+/// coroutine, and with a handler its connection, and lets `std::bad_alloc` out of
+/// `io_context::run()`, which may be called again. So does either where an operation's error is made
+/// into an exception. Once warm, an operation's start needs none.
 template <connection_handler Handler>
 class tcp_server
 {
