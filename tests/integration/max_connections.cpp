@@ -33,7 +33,7 @@ fairlead::server_config limited_to(std::size_t connections, limit_policy policy)
 }
 
 /// A client that is being served.
-test::client served_by(std::uint16_t port)
+test::client client_served_by(std::uint16_t port)
 {
     test::client client(port);
     client.send("hi");
@@ -89,8 +89,8 @@ TEST_CASE("pause: clients over the limit wait in the kernel until one leaves", "
 {
     test::running_server server(test::echo, limited_to(2, limit_policy::pause));
     server.start();
-    auto first = served_by(server.port());
-    auto second = served_by(server.port());
+    auto first = client_served_by(server.port());
+    auto second = client_served_by(server.port());
     test::client third(server.port());
     test::client fourth(server.port());
     third.send("third");
@@ -117,7 +117,7 @@ TEST_CASE("pause: the events say that it paused, why, and that it goes on", "[li
 {
     test::running_server server(test::echo, limited_to(1, limit_policy::pause));
     server.start();
-    auto first = served_by(server.port());
+    auto first = client_served_by(server.port());
     test::client second(server.port());
     REQUIRE(server.log.wait_for(server_event_kind::paused));
     CHECK(server.log.count(server_event_kind::limit_reached) == 1);
@@ -139,7 +139,7 @@ TEST_CASE(
 {
     test::running_server server(test::echo, limited_to(1, limit_policy::pause));
     server.start();
-    auto first = served_by(server.port());
+    auto first = client_served_by(server.port());
     REQUIRE(server.log.wait_for(server_event_kind::paused));
     first.close();
     // Whoever watches the events must not believe that it is still paused.
@@ -181,7 +181,7 @@ TEST_CASE("pause: a server that closes while paused can start again", "[limit][p
     test::running_server server(test::echo, limited_to(1, limit_policy::pause));
     server.start();
     for (int round = 1; round <= 3; ++round) {
-        auto first = served_by(server.port());
+        auto first = client_served_by(server.port());
         test::client waiting(server.port());
         REQUIRE(server.log.wait_for(server_event_kind::paused, static_cast<std::size_t>(round)));
         server.server.close();
@@ -190,7 +190,7 @@ TEST_CASE("pause: a server that closes while paused can start again", "[limit][p
         CHECK(waiting.receive_rest().end == test::stream_end::reset); // by the kernel
         server.on_shard([&] { server.server.start(); });
     }
-    auto last = served_by(server.on_shard([&] { return server.port(); }));
+    auto last = client_served_by(server.on_shard([&] { return server.port(); }));
     CHECK(server.server.open_connections() == 1);
 }
 
@@ -198,8 +198,8 @@ TEST_CASE("reject: a client over the limit is reset at once", "[limit][reject]")
 {
     test::running_server server(test::echo, limited_to(2, limit_policy::reject));
     server.start();
-    auto first = served_by(server.port());
-    auto second = served_by(server.port());
+    auto first = client_served_by(server.port());
+    auto second = client_served_by(server.port());
     test::client third(server.port());
     const auto port = third.local_port();
     const auto rest = third.receive_rest();
@@ -229,7 +229,7 @@ TEST_CASE("reject: a client over the limit is reset at once", "[limit][reject]")
 
     second.close(); // and its place is free again
     REQUIRE(server.log.wait_for(connection_event_kind::closed, 2));
-    auto fourth = served_by(server.port());
+    auto fourth = client_served_by(server.port());
 }
 
 TEST_CASE("reject: a crowd is counted to the last client", "[limit][reject]")
@@ -266,13 +266,13 @@ TEST_CASE("evict_idle: the longest idle gives its place to the newcomer", "[limi
 {
     test::running_server server(test::echo, limited_to(3, limit_policy::evict_idle));
     server.start();
-    auto first = served_by(server.port());
-    auto second = served_by(server.port());
-    auto third = served_by(server.port());
+    auto first = client_served_by(server.port());
+    auto second = client_served_by(server.port());
+    auto third = client_served_by(server.port());
     first.send("again"); // now the second has been silent longest
     REQUIRE(first.receive(5) == "again");
     const auto evicted = second.local_port();
-    auto fourth = served_by(server.port());
+    auto fourth = client_served_by(server.port());
     CHECK(second.receive_rest().end != test::stream_end::timed_out);
     REQUIRE(server.log.wait_for(connection_event_kind::closed));
     const auto steps = steps_of(server.log, evicted);
@@ -280,7 +280,7 @@ TEST_CASE("evict_idle: the longest idle gives its place to the newcomer", "[limi
     CHECK(steps.back().reason == close_reason::evicted);
     CHECK(steps.back().code == errc::connection_refused_by_limit);
 
-    auto fifth = served_by(server.port()); // takes the third's
+    auto fifth = client_served_by(server.port()); // takes the third's
     CHECK(third.receive_rest().end != test::stream_end::timed_out);
     first.send("x");
     CHECK(first.receive(1) == "x");
@@ -300,7 +300,7 @@ TEST_CASE("evict_idle: among many, the longest idle is found", "[limit][evict]")
     server.start();
     std::vector<test::client> clients;
     for (std::size_t i = 0; i < places; ++i) {
-        clients.push_back(served_by(server.port()));
+        clients.push_back(client_served_by(server.port()));
     }
     for (std::size_t i = 0; i < places; ++i) { // everybody but number 42 says something
         if (i != 42) {
@@ -309,7 +309,7 @@ TEST_CASE("evict_idle: among many, the longest idle is found", "[limit][evict]")
         }
     }
     const auto expected = clients[42].local_port();
-    auto newcomer = served_by(server.port());
+    auto newcomer = client_served_by(server.port());
     REQUIRE(server.log.wait_for(connection_event_kind::closed));
     CHECK(server.log.closed()[0].remote.port() == expected);
 }
@@ -342,7 +342,7 @@ TEST_CASE("zero connections means that there is no limit", "[limit]")
     server.start();
     std::vector<test::client> clients;
     for (int i = 0; i < 300; ++i) {
-        clients.push_back(served_by(server.port()));
+        clients.push_back(client_served_by(server.port()));
     }
     CHECK(server.server.open_connections() == 300);
     CHECK(server.log.count(server_event_kind::limit_reached) == 0);
