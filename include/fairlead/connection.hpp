@@ -333,13 +333,13 @@ public:
     /// Payload so far; under TLS the plaintext.
     std::uint64_t bytes_read() const noexcept
     {
-        return core_.bytes_read;
+        return core_.bytes_read.get();
     }
 
     /// Payload so far; under TLS the plaintext.
     std::uint64_t bytes_written() const noexcept
     {
-        return core_.bytes_written;
+        return core_.bytes_written.get();
     }
 
     /// When it was accepted.

@@ -71,6 +71,9 @@ enum class errc
     /// Plain text follows the command after which `connection::start_tls` was called: somebody may
     /// have put it there (CVE-2011-0411).
     plaintext_before_tls,
+    /// An exception left something else that ran on a shard's thread: a coroutine that nobody
+    /// waits for, the completion of an operation.
+    unhandled_exception,
 };
 
 /// Why a connection ended: exactly one per connection, in its `closed` event and in the counters.
@@ -222,6 +225,8 @@ constexpr std::string_view message_of(errc code) noexcept
         return "an exception left a hook";
     case errc::plaintext_before_tls:
         return "plain text follows the command to start TLS";
+    case errc::unhandled_exception:
+        return "an exception that nobody handled";
     }
     return {};
 }
@@ -268,6 +273,7 @@ constexpr std::errc counterpart(errc code) noexcept
     case errc::handler_failed:
     case errc::hook_failed:
     case errc::plaintext_before_tls:
+    case errc::unhandled_exception:
         break;
     }
     return std::errc{};

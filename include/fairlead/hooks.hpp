@@ -102,6 +102,23 @@ public:
         return event.code;
     }
 
+    /// Tells `on_error` of an exception that belongs to no connection and no hook. Its code is one
+    /// of its own, whatever the exception carries; the words are the exception's.
+    void report_unhandled(const std::exception_ptr& exception) noexcept
+    {
+        error_event event{
+            .code = make_error_code(errc::unhandled_exception),
+            .what = "an exception left a shard's context"};
+        try {
+            const std::string text = std::string(event.what) + ": " +
+                                     describe(exception, errc::unhandled_exception).what;
+            event.what = text;
+            emit(event);
+        } catch (...) { // no memory for the words
+            emit(event);
+        }
+    }
+
     void tune(asio::ip::tcp::socket& socket) noexcept
     {
         guarded(callbacks.on_socket, socket_reported_, "the hook on_socket threw", socket);

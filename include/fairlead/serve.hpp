@@ -3,13 +3,14 @@
 #ifndef FAIRLEAD_SERVE_HPP
 #define FAIRLEAD_SERVE_HPP
 
+#include <fairlead/running_server.hpp>
 #include <fairlead/sharded_server.hpp>
 #include <fairlead/signals.hpp>
 
-#include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 
 #include <chrono>
+#include <functional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -21,16 +22,66 @@ struct serve_config
 {
     /// Threads, and how clients get to them.
     shard_config shards = {};
-    /// Called on the shards' threads, several at a time.
+    /// Called on the shards' threads, several at a time; `on_server` as `sharded_server::on_server`
+    /// says.
     fairlead::hooks hooks = {};
+    /// Called once, on the thread that called `serve`, when all shards listen: with the server,
+    /// which may be looked at and stopped from any thread until `serve` returns. Clients are served
+    /// and signals are heard meanwhile. What it throws, `serve` throws, once everything is closed.
+    std::function<void(running_server&)> on_start = {};
 };
+
+namespace detail
+{
+/// A thread that waits for signals, as long as it lives.
+class signal_thread
+{
+public:
+    /// Takes the signals over; they wait for `start()`.
+    explicit signal_thread(signal_actions actions) : watch_(context_, std::move(actions))
+    {}
+
+    signal_thread(const signal_thread&) = delete;
+    signal_thread& operator=(const signal_thread&) = delete;
+
+    ~signal_thread()
+    {
+        context_.stop();
+        if (thread_.joinable()) {
+            thread_.join();
+        }
+    }
+
+    void start()
+    {
+        thread_ = std::thread([this] { run(); });
+    }
+
+private:
+    void run()
+    {
+        while (!context_.stopped()) {
+            try {
+                context_.run();
+            } catch (...) { // no memory for what a signal asks for: perhaps for the next one
+            }
+        }
+    }
+
+    asio::io_context context_{1};
+    signal_watch watch_;
+    std::thread thread_;
+};
+} // namespace detail
 
 /// Serves until SIGINT or SIGTERM, drains for `server_config::drain_timeout`, and returns how that
 /// went. A second signal closes everything at once; SIGHUP reads the TLS files again (a failure
-/// goes to `on_error`, and the old ones stay). The signals' dispositions are afterwards as they
-/// were. Blocks; call it from one thread at a time.
+/// goes to `on_error`, and the old ones stay). Returns as well when `running_server::shutdown` or
+/// `close` has stopped it. The signals' dispositions are afterwards as they were. Blocks, and
+/// prints nothing; call it from one thread at a time.
 ///
-/// Throws `std::system_error` as `sharded_server` does, before anything is served.
+/// Throws `std::system_error` as `sharded_server` does, before anything is served: catch it in
+/// `main`, or a port that is taken ends the process without a word of why.
 /// \code
 /// int main() { fairlead::serve(echo, {.address = ":7777", .idle_timeout = 5min}); }
 /// \endcode
@@ -45,19 +96,10 @@ drain_report serve(Handler handler, server_config config = {}, serve_config opti
     server.on_connection(std::move(options.hooks.on_connection));
     server.on_server(std::move(options.hooks.on_server));
     server.on_socket(std::move(options.hooks.on_socket));
+    running_server handle(server);
 
-    asio::io_context control(1);
-    drain_report report;
-    std::thread drainer;
     signal_actions actions{
-        .drain =
-            [&] {
-                drainer = std::thread([&] { // the control thread stays free for a second signal
-                    report = server.shutdown(drain_timeout);
-                    control.stop();
-                });
-            },
-        .close = [&] { server.close(); }};
+        .drain = [&] { handle.shutdown(drain_timeout); }, .close = [&] { handle.close(); }};
     if (has_tls) {
         actions.reload = [&] {
             try {
@@ -66,11 +108,13 @@ drain_report serve(Handler handler, server_config config = {}, serve_config opti
             }
         };
     }
-    signal_watch watch(control, std::move(actions));
+    detail::signal_thread signals(std::move(actions));
     server.start();
-    control.run();
-    drainer.join();
-    return report;
+    signals.start();
+    if (options.on_start) {
+        options.on_start(handle);
+    }
+    return server.join();
 }
 } // namespace fairlead
 

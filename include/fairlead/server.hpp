@@ -39,8 +39,8 @@ namespace fairlead
 /// the connection and is reported to `on_error`. Neither touches the server.
 ///
 /// Threads: the io_context is run by one thread at a time, and everything happens there. `state`,
-/// `is_running`, `is_gone`, `open_connections`, `stats`, `close`, `close_connection`, `shutdown`
-/// and `set_tls` may be called from any thread; the others on the context's thread, or while
+/// `is_running`, `is_gone`, `open_connections`, `stats`, `connections`, `close`,
+/// `close_connection`, `shutdown` and `set_tls` may be called from any thread; the others on the context's thread, or while
 /// nothing runs the context. What is called from a hook or a handler takes effect after it.
 ///
 /// Lifetime: the io_context outlives the server. A handler that still runs when the server is
@@ -214,12 +214,13 @@ public:
         return core_->local_endpoint();
     }
 
-    /// The live connections, and those closed ones whose handlers are still running. From another thread it asks the server's thread and waits for the
-    /// answer: never do that while that thread waits for yours. Empty when nothing runs the context
-    /// any more.
+    /// The live connections, and those closed ones whose handlers are still running, in the order
+    /// in which they came. Any thread, whether or not something runs the context. Nobody comes or
+    /// goes while it looks; numbers of one connection that change together may be seen one step
+    /// apart.
     std::vector<connection_info> connections() const
     {
-        return detail::list_connections(*core_);
+        return core_->list();
     }
 
 private:

@@ -181,6 +181,21 @@ private:
     std::vector<error> errors_;
 };
 
+/// Waits until every shard has got to the end of its queue five times: whoever has sent something has by then also come
+/// to what it does next. The server reports to `log`.
+template <typename Server>
+void let_handlers_go_on(Server& server, const event_log& log)
+{
+    constexpr auto step = fairlead::server_event_kind::tls_reloaded; // plain TCP goes on being plain TCP
+    for (int round = 0; round < 5; ++round) {
+        const std::size_t before = log.count(step);
+        server.set_tls({});
+        if (!log.wait_for(step, before + 1)) {
+            throw std::runtime_error("a shard does not come to the end of its queue");
+        }
+    }
+}
+
 /// A configuration for tests: a free port of 127.0.0.1.
 inline fairlead::server_config local_config()
 {

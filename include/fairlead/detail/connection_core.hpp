@@ -123,11 +123,11 @@ public:
     bool drain_begins()
     {
         owes_first_reply_ = false;
-        drain_limit_ = bytes_read + stream.input_size();
+        drain_limit_ = bytes_read.get() + stream.input_size();
         if (extras_) {
             extras_->until_drain.notify_all();
         }
-        if (!waiting_ || drain_limit_ != bytes_read) {
+        if (!waiting_ || drain_limit_ != bytes_read.get()) {
             return false;
         }
         woken_by_drain_ = true;
@@ -387,7 +387,7 @@ private:
                                                        : deadlines::stage::open;
         const auto verdict = deadlines_.look(now, stage, writing_, server.config, [this] {
             return deadlines::outgoing{
-                .acknowledged = stream.acknowledged(bytes_written),
+                .acknowledged = stream.acknowledged(bytes_written.get()),
                 .pending = native::unacknowledged_bytes(stream.native_handle()) != 0};
         });
         if (!verdict.reason) {

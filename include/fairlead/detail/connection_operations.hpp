@@ -66,7 +66,7 @@ public:
             return too_late(bytes);
         }
         if (bytes != 0) {
-            bytes_read += bytes;
+            bytes_read.add(bytes);
             server.counters.bytes_read.add(bytes);
             touch();
             first_input_has_come();
@@ -183,7 +183,7 @@ public:
             return too_late(bytes);
         }
         if (bytes != 0) {
-            bytes_written += bytes;
+            bytes_written.add(bytes);
             server.counters.bytes_written.add(bytes);
             touch();
             emit_io(connection_event_kind::write);
@@ -294,7 +294,7 @@ private:
     {
         if (owes_first_reply_) {
             owes_first_reply_ = false;
-            drain_limit_ = bytes_read + stream.input_size();
+            drain_limit_ = bytes_read.get() + stream.input_size();
         }
     }
 
@@ -307,7 +307,7 @@ private:
     /// In a drain: input that had arrived before it began is still to be served.
     bool owes_reply() noexcept
     {
-        return bytes_read < drain_limit_ && stream.input_size() != 0;
+        return bytes_read.get() < drain_limit_ && stream.input_size() != 0;
     }
 };
 

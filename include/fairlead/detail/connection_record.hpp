@@ -7,6 +7,7 @@
 #include <fairlead/detail/connection_limit.hpp>
 #include <fairlead/detail/ending.hpp>
 #include <fairlead/detail/native.hpp>
+#include <fairlead/detail/published.hpp>
 #include <fairlead/detail/registry.hpp>
 #include <fairlead/detail/shard.hpp>
 #include <fairlead/detail/wait_list.hpp>
@@ -102,8 +103,8 @@ public:
             .local = local,
             .remote = remote,
             .reason = ending_.reason(),
-            .bytes_read = bytes_read,
-            .bytes_written = bytes_written,
+            .bytes_read = bytes_read.get(),
+            .bytes_written = bytes_written.get(),
             .age = clock::now() - accepted_at,
             .code = ending_.cause(),
             .why = extras_ ? std::string_view(extras_->why) : std::string_view()};
@@ -135,8 +136,8 @@ public:
     asio::ip::tcp::endpoint local;
     asio::ip::tcp::endpoint remote;
     const time_point accepted_at;
-    std::uint64_t bytes_read = 0;
-    std::uint64_t bytes_written = 0;
+    counter<std::uint64_t> bytes_read;
+    counter<std::uint64_t> bytes_written;
     std::unique_ptr<tls_info> tls;
 
 protected:

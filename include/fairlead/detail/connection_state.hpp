@@ -10,6 +10,7 @@
 #include <fairlead/detail/sleeper.hpp>
 #include <fairlead/detail/transport.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 
@@ -98,17 +99,18 @@ public:
         return deadlines_.last_activity;
     }
 
-    connection_info info() const
+    /// Any thread, while it is registered: what changes in it is published.
+    connection_info info(time_point now) const
     {
-        const auto now = clock::now();
+        const time_point active = deadlines_.last_activity;
         return {
             .id = id(),
             .local = local,
             .remote = remote,
             .age = now - accepted_at,
-            .idle = now - deadlines_.last_activity,
-            .bytes_read = bytes_read,
-            .bytes_written = bytes_written,
+            .idle = std::max(now - active, clock::duration::zero()), // active just now, elsewhere
+            .bytes_read = bytes_read.get(),
+            .bytes_written = bytes_written.get(),
             .opened = phase_ != phase::pre_open,
             .tls = stream.is_tls(),
             .closed = !is_open()};
@@ -141,7 +143,7 @@ protected:
 
     deadlines deadlines_;
     std::uint64_t drain_limit_ = 0; // bytes_read up to here answers what came before the drain
-    phase phase_ = phase::pre_open;
+    published<phase> phase_ = phase::pre_open;
     bool reading_ = false;
     bool waiting_ = false;
     bool writing_ = false;

@@ -3,35 +3,16 @@
 #ifndef FAIRLEAD_DETAIL_COUNTERS_HPP
 #define FAIRLEAD_DETAIL_COUNTERS_HPP
 
+#include <fairlead/detail/published.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/event.hpp>
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 namespace fairlead::detail
 {
-/// A number with one writer. Adding is a load and a store, not a locked instruction.
-template <typename Integer>
-class counter
-{
-public:
-    void add(Integer amount = 1) noexcept
-    {
-        value_.store(get() + amount, std::memory_order_relaxed);
-    }
-
-    Integer get() const noexcept
-    {
-        return value_.load(std::memory_order_relaxed);
-    }
-
-private:
-    std::atomic<Integer> value_ = 0;
-};
-
 struct counters
 {
     counter<std::uint64_t> accepted;

@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_DEADLINES_HPP
 
 #include <fairlead/config.hpp>
+#include <fairlead/detail/published.hpp>
 #include <fairlead/error.hpp>
 
 #include <algorithm>
@@ -57,7 +58,7 @@ public:
         closing,
     };
 
-    time_point last_activity = {};
+    published<time_point> last_activity;
     time_point pre_open_ends = time_point::max();
     time_point closing_ends = time_point::max();
     time_point lifetime_ends = time_point::max();
@@ -142,8 +143,9 @@ private:
     template <typename Facts>
     time_point idle_ends(time_point now, duration timeout, Facts& facts)
     {
-        if (now < last_activity + timeout) {
-            return last_activity + timeout;
+        const time_point ends = last_activity.get() + timeout;
+        if (now < ends) {
+            return ends;
         }
         const outgoing state = facts();
         return state.pending ? silence_ends(now, timeout, state) : now;

@@ -64,7 +64,7 @@ public:
         }
         client.is_accounted_for = true;
         try {
-            report_.stragglers.push_back(client.info());
+            report_.stragglers.push_back(client.info(std::chrono::steady_clock::now()));
         } catch (...) {
         }
     }

@@ -1,4 +1,4 @@
-// fairlead: the live connections of a server: a list for its own thread, and a table of ids for
+// fairlead: the live connections of a server: a list for its own thread, and a table by id for
 // everybody.
 
 #ifndef FAIRLEAD_DETAIL_REGISTRY_HPP
@@ -48,8 +48,9 @@ private:
     bool is_known_ = false; // by its id
 };
 
-/// Everything but `contains` is for the server's thread. The table has a lock, taken when a
-/// connection comes and when it goes and at no other time.
+/// Everything but `contains` and `visit_all` is for the server's thread. The table has a lock,
+/// taken by these two, when a connection comes, and when it goes. The list has none: what walks it
+/// may run users' code.
 template <typename Entry>
 class registry
 {
@@ -71,29 +72,30 @@ public:
             grow();
         }
         link(buckets_, entry);
+        static_cast<registry_entry&>(entry).is_known_ = true;
         list_.push_back(entry);
         ++size_;
     }
 
     void erase(Entry& entry) noexcept
     {
-        retire(entry);
-        static_cast<registry_entry&>(entry).unlink();
+        registry_entry& leaving = entry;
+        leaving.unlink();
+        const std::lock_guard lock(mutex_);
+        registry_entry** link = &bucket(buckets_, leaving.id());
+        while (*link != &leaving) {
+            link = &(*link)->next_in_bucket_;
+        }
+        *link = leaving.next_in_bucket_;
+        leaving.is_known_ = false;
         --size_;
     }
 
     /// Its id is known no longer; it stays in the list.
     void retire(Entry& entry) noexcept
     {
-        if (!std::exchange(static_cast<registry_entry&>(entry).is_known_, false)) {
-            return;
-        }
         const std::lock_guard lock(mutex_);
-        registry_entry** link = &bucket(buckets_, entry.id());
-        while (*link != &entry) {
-            link = &(*link)->next_in_bucket_;
-        }
-        *link = entry.next_in_bucket_;
+        static_cast<registry_entry&>(entry).is_known_ = false;
     }
 
     /// Whether a connection of this id is live. Any thread.
@@ -101,6 +103,20 @@ public:
     {
         const std::lock_guard lock(mutex_);
         return lookup(id) != nullptr;
+    }
+
+    /// Calls `visit(entry)` for each, in no particular order. Any thread: nobody comes or goes
+    /// meanwhile, but the server's thread may be changing what it visits.
+    template <typename Visitor>
+    void visit_all(Visitor&& visit) const
+    {
+        const std::lock_guard lock(mutex_);
+        for (const registry_entry* first : buckets_) {
+            for (const registry_entry* each = first; each != nullptr;
+                 each = each->next_in_bucket_) {
+                visit(static_cast<const Entry&>(*each));
+            }
+        }
     }
 
     Entry* find(std::uint64_t id) noexcept
@@ -139,7 +155,6 @@ private:
     {
         registry_entry*& head = bucket(buckets, entry.id());
         entry.next_in_bucket_ = head;
-        entry.is_known_ = true;
         head = &entry;
     }
 
@@ -151,17 +166,17 @@ private:
         while (entry != nullptr && entry->id() != id) {
             entry = entry->next_in_bucket_;
         }
-        return entry;
+        return entry != nullptr && entry->is_known_ ? entry : nullptr;
     }
 
     void grow()
     {
         table larger(buckets_.empty() ? 64 : buckets_.size() * 2, nullptr);
-        list_.for_each([&](Entry& entry) {
-            if (static_cast<registry_entry&>(entry).is_known_) {
-                link(larger, entry);
+        for (registry_entry* each : buckets_) {
+            while (each != nullptr) {
+                link(larger, *std::exchange(each, each->next_in_bucket_));
             }
-        });
+        }
         buckets_.swap(larger);
     }
 

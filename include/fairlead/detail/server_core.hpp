@@ -60,6 +60,18 @@ public:
         return stats;
     }
 
+    /// In the order in which they came.
+    std::vector<connection_info> list() const
+    {
+        std::vector<connection_info> infos;
+        connections_.visit_all(
+            [&, now = clock::now()](const auto& each) { infos.push_back(each.info(now)); });
+        std::sort(infos.begin(), infos.end(), [](const auto& one, const auto& other) {
+            return one.id < other.id;
+        });
+        return infos;
+    }
+
     void request_close()
     {
         request([](server_core& self, bool is_current) {
@@ -233,14 +245,6 @@ public:
         }
         end_every_connection(close_reason::server_closed, errc::server_closed);
         stop();
-    }
-
-    std::vector<connection_info> list()
-    {
-        std::vector<connection_info> infos;
-        infos.reserve(connections_.size());
-        connections_.for_each([&](connection_core& each) { infos.push_back(each.info()); });
-        return infos;
     }
 
     void require_stopped() const

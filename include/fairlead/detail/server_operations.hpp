@@ -10,18 +10,15 @@
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/dispatch.hpp>
-#include <asio/post.hpp>
 #include <asio/use_awaitable.hpp>
 
 #include <chrono>
 #include <exception>
-#include <future>
 #include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 namespace fairlead::detail
 {
@@ -187,30 +184,6 @@ inline asio::awaitable<void> listen(std::shared_ptr<server_core> server)
     const unsigned run = server->announce_run();
     return asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr)>(
         initiate_listen{std::move(server), run}, asio::use_awaitable);
-}
-
-inline std::vector<connection_info> list_connections(server_core& server)
-{
-    if (server.counters.open.get() == 0 && server.counters.handlers.get() == 0) {
-        return {};
-    }
-    if (server.get_executor().running_in_this_thread()) {
-        return server.list();
-    }
-    std::promise<std::vector<connection_info>> promise;
-    auto answer = promise.get_future();
-    asio::post(
-        server.get_executor(),
-        [self = server.shared_from_this(), &server, promise = std::move(promise)]() mutable {
-            promise.set_value(server.list());
-        });
-    // A context that was stopped with the question in it would never answer.
-    while (answer.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready) {
-        if (server.context.stopped()) {
-            return {};
-        }
-    }
-    return answer.get();
 }
 } // namespace fairlead::detail
 

@@ -8,6 +8,7 @@
 #include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/native.hpp>
 #include <fairlead/detail/prefetch.hpp>
+#include <fairlead/detail/published.hpp>
 #include <fairlead/detail/tls_engine.hpp>
 
 #include <asio/basic_stream_socket.hpp>
@@ -71,15 +72,17 @@ public:
         return socket_.is_open() ? socket_.native_handle() : -1;
     }
 
+    /// Any thread.
     bool is_tls() const noexcept
     {
-        return tls_ != nullptr;
+        return is_tls_;
     }
 
     /// Everything from here on is TLS, as a server of `context`.
     void start_tls(const tls_context& context, std::error_code& error)
     {
         tls_ = tls_engine::make(context, native_handle(), prefetch_, error);
+        is_tls_ = tls_ != nullptr;
     }
 
     /// One step of the TLS handshake: as far as it goes with what has arrived.
@@ -339,6 +342,7 @@ private:
 
     socket_type socket_;
     std::unique_ptr<tls_engine> tls_; // null: plain TCP
+    published<bool> is_tls_ = false;
     prefetch prefetch_;
 };
 } // namespace fairlead::detail
