@@ -11,9 +11,14 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <fcntl.h>
 #include <filesystem>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <thread>
+#include <unistd.h>
 
 using namespace std::chrono_literals;
 using fairlead::connection_event_kind;
@@ -345,4 +350,146 @@ TEST_CASE(
     child.signal(SIGTERM);
     child.expect("report ");
     CHECK(child.wait() == 0);
+}
+
+TEST_CASE("on_start gets a handle with which any thread looks at the server", "[serve][on_start]")
+{
+    auto child = child_process::fork([](const reporter& report) {
+        auto options = reporting_to(report);
+        const auto caller = std::this_thread::get_id();
+        options.on_start = [&report, caller](fairlead::running_server& server) {
+            const bool is_caller = std::this_thread::get_id() == caller;
+            report.say(
+                std::string("started ") + (is_caller ? "here " : "elsewhere ") +
+                std::string(to_string(server.state())));
+            report.say("port " + std::to_string(server.local_endpoint().port()));
+            while (server.stats().bytes_written < 2) { // clients are served meanwhile
+                std::this_thread::yield();
+            }
+            const auto all = server.connections();
+            report.say("connections " + std::to_string(all.size()));
+            report.say(server.close_connection(all.at(0).id) ? "closes it" : "does not know it");
+            report.say(server.close_connection(0) ? "closes nobody" : "knows nobody");
+        };
+        fairlead::serve(obstinate_echo, local(10s), options);
+    });
+    CHECK(child.expect("started ") == "here running");
+    auto client = served_by(static_cast<std::uint16_t>(std::stoi(child.expect("port "))));
+    CHECK(child.expect("connections ") == "1");
+    CHECK(child.expect("closes").empty() == false);
+    CHECK(child.expect("knows ") == "nobody");
+    CHECK(client.receive_rest().end == test::stream_end::finished);
+    client.close();
+    child.signal(SIGTERM);
+    CHECK(child.wait() == 0);
+    CHECK(test::times(child.heard(), "started ") == 1);
+    CHECK(test::times(child.heard(), "listening ") == 1);
+}
+
+TEST_CASE("the handle stops the server, and serve returns the report", "[serve][on_start]")
+{
+    const bool drains = GENERATE(true, false);
+    auto child = child_process::fork([=](const reporter& report) {
+        auto options = reporting_to(report);
+        fairlead::running_server* handle = nullptr; // valid until serve returns
+        options.on_start = [&](fairlead::running_server& server) {
+            handle = &server;
+            report.say("port " + std::to_string(server.local_endpoint().port()));
+        };
+        const auto serving = [&](fairlead::connection& connection) -> asio::awaitable<void> {
+            std::array<char, 1> order{};
+            co_await connection.read(asio::buffer(order));
+            if (drains) { // from a shard's own thread
+                handle->shutdown(10s);
+                co_await connection.drain_begun();
+            } else {
+                handle->close();
+            }
+        };
+        const auto drain = fairlead::serve(serving, local(1h), options);
+        report.say(
+            "report drained=" + std::to_string(drain.drained) +
+            " stragglers=" + std::to_string(drain.stragglers.size()));
+    });
+    test::client client(static_cast<std::uint16_t>(std::stoi(child.expect("port "))));
+    client.send("x");
+    CHECK(client.receive_rest().end != test::stream_end::timed_out);
+    client.close();
+    CHECK(
+        child.expect("report ") == (drains ? "drained=1 stragglers=0" : "drained=0 stragglers=0"));
+    CHECK(child.wait() == 0);
+}
+
+TEST_CASE("what on_start throws leaves serve, with everything closed", "[serve][on_start][signals]")
+{
+    auto child = child_process::fork([](const reporter& report) {
+        std::signal(SIGINT, custom_handler);
+        auto options = reporting_to(report);
+        options.on_start = [&](fairlead::running_server&) { throw std::runtime_error("no"); };
+        try {
+            fairlead::serve(polite_echo, local(10s), options);
+        } catch (const std::runtime_error& error) {
+            report.say(std::string("thrown ") + error.what() + " " + disposition_of(SIGINT));
+        }
+    });
+    CHECK(child.expect("thrown ") == "no custom");
+    CHECK(child.wait() == 0);
+    CHECK(child.heard().find("stopped ") != std::string::npos);
+}
+
+TEST_CASE("serve prints nothing", "[serve]")
+{
+    auto child = child_process::fork([](const reporter& report) {
+        const test::temporary_directory directory;
+        const auto file = (directory.path() / "output").string();
+        const int output = ::open(file.c_str(), O_CREAT | O_RDWR, 0600);
+        ::dup2(output, STDOUT_FILENO);
+        ::dup2(output, STDERR_FILENO);
+        fairlead::serve(polite_echo, local(10s), {.on_start = [](fairlead::running_server& server) {
+                            server.shutdown(1s);
+                        }});
+        std::fflush(nullptr);
+        report.say("printed " + std::to_string(std::filesystem::file_size(file)));
+    });
+    CHECK(child.expect("printed ") == "0");
+    CHECK(child.wait() == 0);
+}
+
+TEST_CASE("a hook of listening may close the server, and ask it where it listens", "[serve]")
+{
+    auto child = child_process::fork([](const reporter& report) {
+        fairlead::sharded_server server(polite_echo, local(10s), {.threads = 2});
+        server.on_server([&](const fairlead::server_event& event) {
+            if (event.kind == server_event_kind::listening) {
+                report.say(event.local == server.local_endpoint() ? "asked" : "told otherwise");
+                server.close();
+            }
+        });
+        server.start();
+        server.join();
+        report.say(server.is_running() ? "runs" : "does not run");
+    });
+    child.expect("asked");
+    child.expect("does not run");
+    CHECK(child.wait() == 0);
+}
+
+TEST_CASE("a missing certificate is said to be missing, once", "[serve][tls]")
+{
+    auto config = local(10s);
+    config.tls = fairlead::tls_config{
+        .certificate = "no-such-directory/certificate.pem",
+        .private_key = "no-such-directory/key.pem"};
+    std::string message;
+    try {
+        fairlead::serve(polite_echo, std::move(config));
+    } catch (const std::system_error& error) {
+        message = error.what();
+    }
+    const std::string missing =
+        std::make_error_code(std::errc::no_such_file_or_directory).message();
+    INFO(message);
+    CHECK(test::times(message, missing) == 1);
+    CHECK(test::times(message, "no-such-directory/certificate.pem") == 1);
+    CHECK(test::times(message, "no such file") == 0); // OpenSSL's word for the same
 }

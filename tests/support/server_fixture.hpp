@@ -186,7 +186,7 @@ private:
 template <typename Server>
 void let_handlers_go_on(Server& server, const event_log& log)
 {
-    constexpr auto step = fairlead::server_event_kind::tls_reloaded; // plain TCP goes on being plain TCP
+    constexpr auto step = fairlead::server_event_kind::tls_reloaded; // plain TCP stays plain TCP
     for (int round = 0; round < 5; ++round) {
         const std::size_t before = log.count(step);
         server.set_tls({});

@@ -190,7 +190,7 @@ TEST_CASE("any thread may ask for an id while connections come and go", "[regist
     live.erase(resident);
 }
 
-TEST_CASE("a retired entry is known by its id no longer, and stays among those visited", "[registry]")
+TEST_CASE("a retired entry is known by its id no longer, and is visited still", "[registry]")
 {
     registry live;
     std::vector<std::unique_ptr<entry>> entries;

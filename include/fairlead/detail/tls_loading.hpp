@@ -53,14 +53,17 @@ using ssl_ctx_ptr = std::unique_ptr<SSL_CTX, openssl_delete<&SSL_CTX_free>>;
 inline std::string take_openssl_reasons()
 {
     std::string text;
+    bool is_system_error = false;
     while (const unsigned long code = ERR_get_error()) {
+        const bool is_echo = is_system_error && ERR_GET_LIB(code) == ERR_LIB_BIO; // "no such file"
+        is_system_error = ERR_GET_LIB(code) == ERR_LIB_SYS;
         // Since OpenSSL 3.0 a system error has no reason string.
         const char* known = ERR_reason_error_string(code);
-        const std::string reason = ERR_GET_LIB(code) == ERR_LIB_SYS
+        const std::string reason = is_system_error
                                        ? std::generic_category().message(ERR_GET_REASON(code))
                                    : known != nullptr ? std::string(known)
                                                       : "code " + std::to_string(code);
-        if (text.find(reason) == std::string::npos) {
+        if (!is_echo && text.find(reason) == std::string::npos) {
             text += (text.empty() ? "" : ", ") + reason;
         }
     }
