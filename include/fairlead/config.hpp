@@ -25,8 +25,12 @@ enum class limit_policy
     pause,
     /// Accept it and close it at once with a reset: cheap, and the client knows immediately.
     reject,
-    /// Close the connection that has been silent longest and serve the new one; with none idle,
-    /// reject. It is looked for in the shard that accepts, among 256 connections at a time.
+    /// Close a connection and serve the new client in its place: first one whose handler has not
+    /// read anything yet (in its TLS handshake, or silent since it came; the oldest first), on
+    /// whatever shard; then the one that has been silent longest, looked for among 256 of each shard
+    /// at a time. Handlers that are not waiting for their client are left alone. The new client
+    /// waits until the other's handler has returned, for a second at most, and with none to close
+    /// it is rejected.
     evict_idle,
 };
 

@@ -23,6 +23,7 @@
 #include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/detail/intrusive_ref.hpp>
 #include <fairlead/detail/server_runs.hpp>
+#include <fairlead/detail/shard_roster.hpp>
 #include <fairlead/detail/wheel_timer.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/version.hpp>

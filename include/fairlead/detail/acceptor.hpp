@@ -41,8 +41,9 @@ public:
     /// A client for whom there is no place.
     virtual void rejected(
         native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept = 0;
-    /// Closes an idle connection, and takes over its place; empty when there is none.
-    virtual connection_place evict_idle() noexcept = 0;
+    /// Closes an idle connection, or asks for it; false: there is none. Its place becomes free when
+    /// its handler has returned.
+    virtual bool make_room() noexcept = 0;
     /// `finish` is done: the listening socket is closed.
     virtual void finished() noexcept = 0;
 
@@ -53,12 +54,18 @@ protected:
 /// Waits for readiness, accepts a bounded batch, waits again. It pauses at the connection limit
 /// and, for growing times, when the process runs out of descriptors: one waiting client is then
 /// reset through a descriptor kept in reserve, so that clients learn of it and the queue moves, and
-/// the thread sleeps in between.
+/// the thread sleeps in between. Where an idle connection gives way to the next client, that client
+/// waits here, the only one, until the place is free.
 class acceptor : private deadline_wheel::node
 {
 public:
     static constexpr std::chrono::milliseconds shortest_pause{5};
     static constexpr std::chrono::milliseconds longest_pause{1000};
+
+    /// A client that waits for another's place: so long until the next is asked for, and so long
+    /// until it is rejected.
+    static constexpr std::chrono::milliseconds patience_with_one{250};
+    static constexpr std::chrono::milliseconds longest_parking{1000};
 
     acceptor(shard& owner, std::shared_ptr<connection_limit> limit, accept_sink& sink)
         : node(&acceptor::pause_over),
@@ -105,7 +112,7 @@ public:
     {
         if (socket_.is_open()) {
             left_ = native::queued_clients(socket_.native_handle(), longest_queue());
-            if (*left_ == 0 || state_ == state::accepting) {
+            if (state_ == state::accepting || (*left_ == 0 && !parked_.socket)) {
                 accept_batch();
             }
         }
@@ -123,6 +130,18 @@ public:
         state_ = state::accepting;
         pause_ = {};
         left_.reset();
+        if (parked_.socket) {
+            native::reset_on_close(parked_.socket.get());
+            parked_.socket.reset();
+        }
+    }
+
+    /// No shard has a connection to give up.
+    void no_room() noexcept
+    {
+        if (state_ == state::making_room) {
+            reject_parked();
+        }
     }
 
     /// A connection has ended: what it held may be what was missing.
@@ -141,7 +160,16 @@ private:
     {
         accepting,
         at_limit,
+        /// A client is parked.
+        making_room,
         backing_off,
+    };
+
+    struct parked_client
+    {
+        native::descriptor socket;
+        asio::ip::tcp::endpoint remote;
+        time_point until;
     };
 
     void wait() noexcept
@@ -219,8 +247,11 @@ private:
             if (!place) {
                 place = connection_place::take(*limit_);
             }
-            if (!place && shard_.config.at_limit == limit_policy::evict_idle) {
-                place = sink_.evict_idle();
+            if (!place && shard_.config.at_limit == limit_policy::evict_idle && sink_.make_room()) {
+                place = connection_place::take(*limit_);
+                if (!place) {
+                    return park(std::move(client), remote);
+                }
             }
             if (place) {
                 sink_.accepted(std::move(client), remote, std::move(place));
@@ -357,6 +388,62 @@ private:
         is_place_asked_for_ = false;
         if (state_ == state::at_limit && socket_.is_open()) {
             accept_batch();
+        } else if (state_ == state::making_room) {
+            admit_parked();
+        }
+    }
+
+    void park(native::descriptor client, const asio::ip::tcp::endpoint& remote) noexcept
+    {
+        state_ = state::making_room;
+        parked_ = {std::move(client), remote, shard::clock::now() + longest_parking};
+        await_room();
+    }
+
+    void await_room() noexcept
+    {
+        shard_.schedule(*this, shard::clock::now() + patience_with_one);
+        try {
+            ask_for_place();
+        } catch (...) { // no memory: the time comes all the same
+        }
+    }
+
+    /// A place may be free. If not, or if another client was faster, one more connection is closed.
+    void admit_parked() noexcept
+    {
+        connection_place place = connection_place::take(*limit_);
+        if (!place) {
+            if (shard::clock::now() >= parked_.until || !sink_.make_room()) {
+                return reject_parked();
+            }
+            place = connection_place::take(*limit_);
+            if (!place) {
+                return await_room();
+            }
+        }
+        unpark();
+        sink_.accepted(std::move(parked_.socket), parked_.remote, std::move(place));
+        go_on();
+    }
+
+    void reject_parked() noexcept
+    {
+        unpark();
+        sink_.rejected(std::move(parked_.socket), parked_.remote);
+        go_on();
+    }
+
+    void unpark() noexcept
+    {
+        shard_.cancel(*this);
+        state_ = state::accepting;
+    }
+
+    void go_on() noexcept
+    {
+        if (socket_.is_open()) {
+            accept_batch();
         }
     }
 
@@ -371,8 +458,10 @@ private:
     static void pause_over(node& expired, time_point)
     {
         auto& self = static_cast<acceptor&>(expired);
-        if (self.socket_.is_open()) {
-            self.accept_batch();
+        if (self.state_ == state::making_room) {
+            self.admit_parked();
+        } else {
+            self.go_on();
         }
     }
 
@@ -399,6 +488,7 @@ private:
     socket_type socket_;
     asio::ip::tcp::endpoint local_;
     native::descriptor reserve_;
+    parked_client parked_;
     state state_ = state::accepting;
     bool is_waiting_ = false;
     bool is_place_asked_for_ = false;

@@ -4,6 +4,8 @@
 #ifndef FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP
 
+#include <fairlead/detail/shard_roster.hpp>
+
 #include <atomic>
 #include <cstddef>
 #include <functional>
@@ -13,6 +15,8 @@
 
 namespace fairlead::detail
 {
+class evictor;
+
 /// A counted number of places. Any thread.
 class connection_limit
 {
@@ -71,6 +75,9 @@ public:
             release();
         }
     }
+
+    /// Of the shards that share it.
+    shard_roster<evictor> evictors;
 
 private:
     const std::size_t places_;

@@ -66,6 +66,9 @@ public:
             return too_late(bytes);
         }
         if (bytes != 0) {
+            if (bytes_read.get() == 0) {
+                server.first_bytes_read(*this);
+            }
             bytes_read.add(bytes);
             server.counters.bytes_read.add(bytes);
             touch();

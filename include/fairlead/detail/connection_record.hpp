@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/connection_limit.hpp>
 #include <fairlead/detail/ending.hpp>
+#include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/detail/native.hpp>
 #include <fairlead/detail/published.hpp>
 #include <fairlead/detail/registry.hpp>
@@ -30,6 +31,10 @@ class connection;
 
 namespace fairlead::detail
 {
+/// Links the connections of which no byte has reached a handler.
+struct newcomer_tag;
+using newcomer_hook = list_hook<newcomer_tag>;
+
 /// What few connections need, and those not for their bytes.
 struct connection_extras
 {
@@ -44,7 +49,7 @@ struct connection_extras
 /// Lives as long as somebody holds a reference: each stage that leads it (handshake, handler,
 /// closing), each child of the handler, and each operation that is pending. So nothing that has an
 /// operation pending is ever freed.
-class connection_record : public registry_entry
+class connection_record : public registry_entry, public newcomer_hook
 {
 public:
     using clock = shard::clock;

@@ -94,6 +94,12 @@ public:
         return phase_ == phase::open && !is_stopped() && (reading_ || waiting_) && !writing_;
     }
 
+    /// It holds a place, and is before its handler, or idle in it.
+    bool may_be_evicted() const noexcept
+    {
+        return place && (is_idle() || (phase_ == phase::pre_open && !is_stopped()));
+    }
+
     time_point last_activity() const noexcept
     {
         return deadlines_.last_activity;

@@ -6,6 +6,7 @@
 
 #include <fairlead/connection.hpp>
 #include <fairlead/detail/acceptor.hpp>
+#include <fairlead/detail/evictor.hpp>
 #include <fairlead/detail/hand_over.hpp>
 #include <fairlead/detail/session.hpp>
 
@@ -31,6 +32,7 @@ public:
           limit_(std::move(shared_limit)),
           tls_(std::move(shared_tls)),
           acceptor_(*this, limit_, *this),
+          evictor_(*this, connections_, acceptor_, limit_),
           gate_(*this, config.max_handshakes)
     {}
 
@@ -79,6 +81,7 @@ protected:
     std::shared_ptr<const tls_context> tls_;
     registry<connection_core> connections_;
     acceptor acceptor_;
+    evictor evictor_;
     handshake_gate gate_;
     std::atomic<server_state> state_ = server_state::created;
     hand_over arrivals_;
@@ -108,6 +111,7 @@ private:
             throw std::system_error(error, "accept");
         }
         connections_.insert(client);
+        evictor_.arrived(client);
         client.is_counted = true;
         counters.accepted.add();
         counters.open.add();
@@ -167,27 +171,14 @@ private:
         hooks.emit(event);
     }
 
-    connection_place evict_idle() noexcept override
+    bool make_room() noexcept override
     {
-        // A look at some, the longest-known first, and those go to the back: bounded work per
-        // client, and in a few rounds every connection is looked at.
-        constexpr std::size_t longest_look = 256;
-        connection_core* quietest = nullptr;
-        for (std::size_t left = std::min(connections_.size(), longest_look); left != 0; --left) {
-            connection_core& each = connections_.front();
-            connections_.move_to_back(each);
-            if (each.is_idle() && each.place &&
-                (quietest == nullptr || each.last_activity() < quietest->last_activity())) {
-                quietest = &each;
-            }
-        }
-        if (quietest == nullptr) {
-            return {};
-        }
-        acceptor_.report_limit("max_connections");
-        connection_place place = std::move(quietest->place);
-        quietest->stop_now(close_reason::evicted, errc::connection_refused_by_limit);
-        return place;
+        return evictor_.make_room();
+    }
+
+    void first_bytes_read(connection_core& client) noexcept override
+    {
+        evictor_.settled(client);
     }
 };
 } // namespace fairlead::detail

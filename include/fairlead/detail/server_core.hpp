@@ -287,6 +287,7 @@ private:
 
     void begin_running()
     {
+        evictor_.join();
         runs_.begin();
         draining = false;
         arrivals_.open();
@@ -298,6 +299,7 @@ private:
         if (!client.is_counted) {
             return; // it never began
         }
+        evictor_.settled(client);
         if (client.is_registered()) {
             connections_.retire(client);
         }
@@ -434,6 +436,7 @@ private:
         cancel(drain_timer_);
         cancel(first_request_timer_);
         arrivals_.close();
+        evictor_.leave();
         runs_.stop();
         const auto before = state_.exchange(server_state::stopped);
         if (before == server_state::running || before == server_state::draining) {

@@ -98,6 +98,9 @@ public:
     /// Its socket is closed, and nothing of the user's runs for it any more.
     virtual void connection_over(connection_core& connection) noexcept = 0;
 
+    /// A handler has got its first bytes.
+    virtual void first_bytes_read(connection_core& connection) noexcept = 0;
+
     /// A handler has started during the drain.
     virtual void opened_in_drain() = 0;
 
