@@ -175,8 +175,9 @@ struct socket_config
 struct server_config
 {
     /// Where to listen: `"host:port"`, `":port"` (every interface, IPv4 and IPv6), `"[v6]:port"`.
-    /// Names are resolved when the server opens (hosts and services: `"localhost:http"`). Port 0:
-    /// any free port.
+    /// Names are resolved when the server opens (hosts and services: `"localhost:http"`). Of a host
+    /// name with several addresses the server listens on each, those of a family excepted that the
+    /// machine does not have. Port 0: any free port, the same for each address.
     std::string address = ":0";
     /// Clients that the kernel may queue before they are accepted. 0: the kernel's maximum. More
     /// than the kernel allows is cut by it, and a server event says so.

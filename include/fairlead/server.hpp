@@ -1,4 +1,4 @@
-// fairlead: tcp_server, a TCP server on one listening socket and one single-threaded io_context.
+// fairlead: tcp_server, a TCP server on one port and one single-threaded io_context.
 // For all cores there is sharded_server.hpp; for main(), serve.hpp.
 
 #ifndef FAIRLEAD_SERVER_HPP
@@ -207,8 +207,8 @@ public:
         return core_->stats();
     }
 
-    /// The bound address; unspecified with port 0 before the first `open()`. Stays known after the
-    /// server stopped.
+    /// The bound address, of several the first; unspecified with port 0 before the first `open()`.
+    /// Stays known after the server stopped.
     asio::ip::tcp::endpoint local_endpoint() const
     {
         return core_->local_endpoint();

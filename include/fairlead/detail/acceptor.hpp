@@ -1,20 +1,19 @@
-// fairlead: takes clients from the listening socket, in batches, and keeps doing so whatever
+// fairlead: takes clients from the listening sockets, in batches, and keeps doing so whatever
 // accept(2) says.
 
 #ifndef FAIRLEAD_DETAIL_ACCEPTOR_HPP
 #define FAIRLEAD_DETAIL_ACCEPTOR_HPP
 
 #include <fairlead/detail/accept_failure.hpp>
+#include <fairlead/detail/accept_sink.hpp>
 #include <fairlead/detail/connection_limit.hpp>
 #include <fairlead/detail/integer_cast.hpp>
-#include <fairlead/detail/listener.hpp>
+#include <fairlead/detail/listening_sockets.hpp>
 #include <fairlead/detail/native.hpp>
+#include <fairlead/detail/place_bell.hpp>
 #include <fairlead/detail/shard.hpp>
-#include <fairlead/detail/spare_memory.hpp>
 
-#include <asio/basic_socket_acceptor.hpp>
 #include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -27,30 +26,10 @@
 #include <sys/socket.h>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace fairlead::detail
 {
-/// What an acceptor hands its clients to. Neither function throws.
-class accept_sink
-{
-public:
-    /// A client, with its place in the connection limit.
-    virtual void accepted(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote,
-        connection_place place) noexcept = 0;
-    /// A client for whom there is no place.
-    virtual void rejected(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept = 0;
-    /// Closes an idle connection, or asks for it; false: there is none. Its place becomes free when
-    /// its handler has returned.
-    virtual bool make_room() noexcept = 0;
-    /// `finish` is done: the listening socket is closed.
-    virtual void finished() noexcept = 0;
-
-protected:
-    ~accept_sink() = default;
-};
-
 /// Waits for readiness, accepts a bounded batch, waits again. It pauses at the connection limit
 /// and, for growing times, when the process runs out of descriptors: one waiting client is then
 /// reset through a descriptor kept in reserve, so that clients learn of it and the queue moves, and
@@ -71,8 +50,9 @@ public:
         : node(&acceptor::pause_over),
           shard_(owner),
           limit_(std::move(limit)),
+          place_bell_(owner, *limit_),
           sink_(sink),
-          socket_(owner.get_executor())
+          sockets_(owner)
     {}
 
     acceptor(const acceptor&) = delete;
@@ -85,20 +65,18 @@ public:
 
     bool is_open() const noexcept
     {
-        return socket_.is_open();
+        return sockets_.is_open();
     }
 
-    const asio::ip::tcp::endpoint& local_endpoint() const noexcept
+    const listening_sockets& sockets() const noexcept
     {
-        return local_;
+        return sockets_;
     }
 
-    /// Takes over a listening descriptor.
-    void assign(listener opened)
+    /// Takes over listening descriptors, at least one.
+    void assign(std::vector<listener> opened)
     {
-        socket_.assign(opened.local.protocol(), opened.socket.get());
-        opened.socket.release();
-        local_ = opened.local;
+        sockets_.assign(std::move(opened));
         reserve_ = native::open_reserve();
     }
 
@@ -110,8 +88,8 @@ public:
     /// Takes the clients that the kernel has queued until now, then closes. Tells the sink.
     void finish()
     {
-        if (socket_.is_open()) {
-            left_ = native::queued_clients(socket_.native_handle(), longest_queue());
+        if (is_open()) {
+            left_ = sockets_.queued_clients(longest_queue());
             if (state_ == state::accepting || (*left_ == 0 && !parked_.socket)) {
                 accept_batch();
             }
@@ -121,12 +99,9 @@ public:
     /// Waiting clients are reset by the kernel.
     void close() noexcept
     {
-        std::error_code ignored;
-        socket_.close(ignored);
+        sockets_.close();
         reserve_.reset();
         shard_.cancel(*this);
-        ++opening_;
-        is_waiting_ = false;
         state_ = state::accepting;
         pause_ = {};
         left_.reset();
@@ -154,7 +129,6 @@ public:
 
 private:
     using time_point = shard::time_point;
-    using socket_type = asio::basic_socket_acceptor<asio::ip::tcp, shard::executor_type>;
 
     enum class state
     {
@@ -174,26 +148,18 @@ private:
 
     void wait() noexcept
     {
-        if (is_waiting_) {
-            return;
-        }
-        auto ready = [this, opening = opening_,
-                      alive = shard_.shared_from_this()](const std::error_code& error) {
-            if (opening != opening_) { // closed meanwhile, and perhaps open again
-                return;
-            }
-            is_waiting_ = false;
-            if (error) {
-                back_off(error);
-            } else {
-                accept_batch();
-            }
-        };
         try {
-            socket_.async_wait(
-                socket_type::wait_read, spared_handler{&wait_memory_, std::move(ready)});
-            is_waiting_ = true;
-        } catch (...) { // the wait of an earlier opening has the spare memory
+            sockets_.wait([this](const std::error_code& error) {
+                if (state_ != state::accepting) {
+                    return; // who is there is found when it goes on
+                }
+                if (error) {
+                    back_off(error);
+                } else {
+                    accept_batch();
+                }
+            });
+        } catch (...) {
             back_off(std::make_error_code(std::errc::not_enough_memory));
         }
     }
@@ -232,7 +198,7 @@ private:
             }
             asio::ip::tcp::endpoint remote;
             std::error_code error;
-            native::descriptor client = native::accept(socket_.native_handle(), remote, error);
+            native::descriptor client = sockets_.accept(remote, error);
             if (error) {
                 place.give_back();
                 if (failed(error)) {
@@ -258,7 +224,7 @@ private:
             } else {
                 sink_.rejected(std::move(client), remote);
             }
-            if (!socket_.is_open()) { // the client's handler, or a hook, has closed the server
+            if (!is_open()) { // the client's handler, or a hook, has closed the server
                 return;
             }
         }
@@ -302,7 +268,7 @@ private:
         reserve_.reset();
         asio::ip::tcp::endpoint remote;
         std::error_code error;
-        if (const auto client = native::accept(socket_.native_handle(), remote, error)) {
+        if (const auto client = sockets_.accept(remote, error)) {
             native::reset_on_close(client.get());
             shard_.counters.refused.add();
             one_less_is_left();
@@ -361,32 +327,14 @@ private:
         }
     }
 
-    /// Once, whatever comes between: its wake-up has memory put aside, and cannot fail.
     void ask_for_place()
     {
-        if (is_place_asked_for_) {
-            return;
-        }
-        is_place_asked_for_ = true;
-        try {
-            // No holding on: a server that is gone by then needs no waking.
-            limit_->notify_when_free([this, weak = shard_.weak_from_this()] {
-                if (const auto alive = weak.lock()) {
-                    asio::post(alive->get_executor(), spared_handler{&place_memory_, [this, alive] {
-                                                                         place_is_free();
-                                                                     }});
-                }
-            });
-        } catch (...) {
-            is_place_asked_for_ = false;
-            throw;
-        }
+        place_bell_.ask([this] { place_is_free(); });
     }
 
     void place_is_free()
     {
-        is_place_asked_for_ = false;
-        if (state_ == state::at_limit && socket_.is_open()) {
+        if (state_ == state::at_limit && is_open()) {
             accept_batch();
         } else if (state_ == state::making_room) {
             admit_parked();
@@ -442,7 +390,7 @@ private:
 
     void go_on() noexcept
     {
-        if (socket_.is_open()) {
+        if (is_open()) {
             accept_batch();
         }
     }
@@ -478,23 +426,19 @@ public:
 
     void emit(server_event_kind kind, std::error_code code, std::string_view what) noexcept
     {
-        shard_.hooks.emit(server_event{.kind = kind, .local = local_, .code = code, .what = what});
+        shard_.hooks.emit(server_event{
+            .kind = kind, .local = sockets_.local_endpoint(), .code = code, .what = what});
     }
 
 private:
     shard& shard_;
     const std::shared_ptr<connection_limit> limit_;
+    place_bell place_bell_;
     accept_sink& sink_;
-    socket_type socket_;
-    asio::ip::tcp::endpoint local_;
+    listening_sockets sockets_;
     native::descriptor reserve_;
     parked_client parked_;
     state state_ = state::accepting;
-    bool is_waiting_ = false;
-    bool is_place_asked_for_ = false;
-    spare_memory wait_memory_;
-    spare_memory place_memory_;
-    unsigned opening_ = 0;            // tells a wait of this opening from one of an earlier
     std::optional<std::size_t> left_; // to be taken before it closes; empty: without end
     std::chrono::milliseconds pause_{0};
     time_point limit_reported_at_ = {};

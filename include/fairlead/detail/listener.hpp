@@ -12,6 +12,8 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/ip/v6_only.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -32,9 +34,8 @@ struct listener
     std::vector<refused_option> refused = {};
 };
 
-/// The addresses that `address` stands for, in the order in which they are to be tried. An empty
-/// host is every interface: IPv6 that takes IPv4 as well, else IPv4 alone. Of a name with both,
-/// IPv4 comes first. Throws `errc::invalid_address` when it does not resolve. Blocks while it asks
+/// The addresses that `address` stands for, each once. An empty host is every interface: IPv6 that
+/// takes IPv4 as well, and IPv4 alone for machines without. Of a name with both, IPv4 comes first. Throws `errc::invalid_address` when it does not resolve. Blocks while it asks
 /// the resolver.
 inline std::vector<asio::ip::tcp::endpoint> resolve(
     asio::io_context& context, const std::string& address)
@@ -58,8 +59,10 @@ inline std::vector<asio::ip::tcp::endpoint> resolve(
     std::vector<asio::ip::tcp::endpoint> endpoints;
     for (const bool v4 : {true, false}) {
         for (const auto& entry : found) {
-            if (entry.endpoint().address().is_v4() == v4) {
-                endpoints.push_back(entry.endpoint());
+            const auto endpoint = entry.endpoint();
+            if (endpoint.address().is_v4() == v4 &&
+                std::find(endpoints.begin(), endpoints.end(), endpoint) == endpoints.end()) {
+                endpoints.push_back(endpoint);
             }
         }
     }
@@ -74,7 +77,7 @@ inline std::vector<asio::ip::tcp::endpoint> resolve(
 /// socket is bound to.
 inline listener listen_on(
     const asio::ip::tcp::endpoint& endpoint, const server_config& config, bool share_port,
-    std::error_code& error)
+    std::error_code& error, bool is_one_of_several = false)
 {
     const int family = endpoint.protocol().family();
     native::descriptor socket;
@@ -102,7 +105,8 @@ inline listener listen_on(
     native::tune_connection(fd, config.socket, note);
     error.clear();
     if (endpoint.address().is_v6()) {
-        error = native::set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, config.socket.v6_only ? 1 : 0);
+        error = native::set_option(
+            fd, IPPROTO_IPV6, IPV6_V6ONLY, config.socket.v6_only || is_one_of_several ? 1 : 0);
     }
     if (!error && share_port) {
         error = native::share_port(fd);
@@ -123,21 +127,95 @@ inline listener listen_on(
     return {std::move(socket), local, std::move(refused)};
 }
 
-/// Opens the first address that can be opened. Throws `std::system_error` with the kernel's code
-/// for the last one that could not.
-inline listener open_listener(asio::io_context& context, const server_config& config)
+/// The kernel does not have the address's family, or has it switched off.
+inline bool is_family_missing(
+    const asio::ip::tcp::endpoint& endpoint, const std::error_code& error) noexcept
 {
-    std::error_code error;
-    for (const auto& endpoint : resolve(context, config.address)) {
-        listener opened = listen_on(endpoint, config, config.socket.reuse_port, error);
-        if (opened.socket) {
+    return error == std::errc::address_family_not_supported ||
+           (error == std::errc::address_not_available && endpoint.address().is_v6() &&
+            endpoint.address().is_loopback());
+}
+
+[[noreturn]] inline void throw_cannot_listen(
+    const std::error_code& error, const server_config& config,
+    const asio::ip::tcp::endpoint& endpoint)
+{
+    std::string what = "cannot listen on " + detail::quote(config.address);
+    if (parse_address(config.address).value->host != endpoint.address().to_string()) {
+        what += " (" + endpoint.address().to_string() + ")";
+    }
+    throw std::system_error(error, what);
+}
+
+/// A socket on each of `endpoints`, those excepted whose family the machine does not have. Where
+/// they leave the port open, the others get that of the first. Throws `std::system_error` with the
+/// kernel's code for one that cannot be opened, which it names; nothing is open then.
+inline std::vector<listener> listen_on_each(
+    const std::vector<asio::ip::tcp::endpoint>& endpoints, const server_config& config,
+    bool share_port)
+{
+    constexpr int attempts_at_a_free_port = 8;
+    for (int attempt = 1;; ++attempt) {
+        std::vector<listener> opened;
+        std::error_code error;
+        std::size_t skipped = 0;
+        for (auto endpoint : endpoints) {
+            const bool is_free_port = endpoint.port() == 0 && !opened.empty();
+            if (is_free_port) {
+                endpoint.port(opened.front().local.port());
+            }
+            listener made = listen_on(endpoint, config, share_port, error, endpoints.size() > 1);
+            if (made.socket) {
+                opened.push_back(std::move(made));
+            } else if (is_family_missing(endpoint, error) && ++skipped < endpoints.size()) {
+                continue;
+            } else if (
+                is_free_port && error == std::errc::address_in_use &&
+                attempt < attempts_at_a_free_port) {
+                opened.clear();
+                break;
+            } else {
+                throw_cannot_listen(error, config, endpoint);
+            }
+        }
+        if (!opened.empty()) {
             return opened;
         }
-        if (error == std::errc::address_in_use || error == std::errc::permission_denied) {
-            break; // another address family would only hide it
-        }
     }
-    throw std::system_error(error, "cannot listen on " + detail::quote(config.address));
+}
+
+/// Opens every address that the configuration's stands for; of an empty host the one socket that
+/// takes both families, where there are both. Throws `std::system_error` as `listen_on_each`, and
+/// `errc::invalid_address` when it does not resolve.
+inline std::vector<listener> open_listeners(asio::io_context& context, const server_config& config)
+{
+    auto endpoints = resolve(context, config.address);
+    const bool is_every_interface = parse_address(config.address).value->host.empty();
+    if (is_every_interface) {
+        std::error_code error;
+        std::vector<listener> dual;
+        dual.push_back(listen_on(endpoints.front(), config, config.socket.reuse_port, error));
+        if (dual.front().socket) {
+            return dual;
+        }
+        // Another address family would only hide these.
+        if (error == std::errc::address_in_use || error == std::errc::permission_denied) {
+            throw_cannot_listen(error, config, endpoints.front());
+        }
+        endpoints.erase(endpoints.begin());
+    }
+    return listen_on_each(endpoints, config, config.socket.reuse_port);
+}
+
+/// In words, when the kernel allows a shorter listen queue than the configuration; else empty.
+inline std::string why_queue_is_shorter(const server_config& config)
+{
+    const int longest = native::longest_backlog();
+    if (longest == 0 || config.backlog <= longest) {
+        return {};
+    }
+    return "the listen queue: backlog is " + std::to_string(config.backlog) +
+           ", the kernel allows " + std::to_string(longest) + " (net.core.somaxconn)";
 }
 } // namespace fairlead::detail
 

@@ -139,11 +139,11 @@ private:
 
     asio::ip::tcp::endpoint local_endpoint_of(int socket) const noexcept
     {
-        const auto& listening = acceptor_.local_endpoint();
+        const auto& sockets = acceptor_.sockets();
+        const bool is_known =
+            sockets.size() == 1 && !sockets.local_endpoint().address().is_unspecified();
         return native::unmapped(
-            !acceptor_.is_open() || listening.address().is_unspecified()
-                ? native::local_endpoint(socket)
-                : listening);
+            is_known ? sockets.local_endpoint() : native::local_endpoint(socket));
     }
 
     void rejected(

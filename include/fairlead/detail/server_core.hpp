@@ -162,24 +162,24 @@ public:
 
     const asio::ip::tcp::endpoint& local_endpoint() const noexcept
     {
-        return acceptor_.local_endpoint();
+        return acceptor_.sockets().local_endpoint();
     }
 
     /// Throws, and tells the error hook as well.
     void open()
     {
-        open([this] { return open_listener(context, config); });
+        open([this] { return open_listeners(context, config); });
     }
 
-    /// With the descriptor that `make_listener` makes.
-    template <typename MakeListener>
-    void open(MakeListener make_listener)
+    /// With the descriptors that `make_listeners` makes.
+    template <typename MakeListeners>
+    void open(MakeListeners make_listeners)
     {
         require_stopped();
         std::vector<refused_option> refused;
         try {
-            listener made = make_listener();
-            refused = std::move(made.refused);
+            auto made = make_listeners();
+            refused = made.front().refused; // of the others it is the same
             acceptor_.assign(std::move(made));
         } catch (const std::system_error& error) {
             hooks.emit(error_event{.code = error.code(), .what = error.what()});
@@ -193,11 +193,7 @@ public:
             const std::string what = std::string(name) + ": " + why.message();
             acceptor_.emit(server_event_kind::option_refused, why, what);
         }
-        if (const int longest = native::longest_backlog();
-            longest != 0 && config.backlog > longest) {
-            const std::string what = "the listen queue: backlog is " +
-                                     std::to_string(config.backlog) + ", the kernel allows " +
-                                     std::to_string(longest) + " (net.core.somaxconn)";
+        if (const auto what = why_queue_is_shorter(config); !what.empty()) {
             acceptor_.emit(server_event_kind::limit_reached, {}, what);
         }
     }

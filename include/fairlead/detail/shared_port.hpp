@@ -1,4 +1,4 @@
-// fairlead: several listening sockets on one port, and nobody else on it.
+// fairlead: several shards that listen on one port, and nobody else on it.
 
 #ifndef FAIRLEAD_DETAIL_SHARED_PORT_HPP
 #define FAIRLEAD_DETAIL_SHARED_PORT_HPP
@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <system_error>
+#include <vector>
 
 namespace fairlead::detail
 {
@@ -25,18 +26,12 @@ void open_shared_port(std::size_t count, CoreAt core_at)
     for (int attempt = 1;; ++attempt) {
         std::size_t opened = 0;
         try {
-            asio::ip::tcp::endpoint endpoint;
-            const auto share = [&] {
-                std::error_code error;
-                listener made = listen_on(endpoint, first.config, true, error);
-                if (error) {
-                    throw std::system_error(
-                        error, "cannot listen on " + detail::quote(first.config.address));
-                }
-                return made;
-            };
+            std::vector<asio::ip::tcp::endpoint> endpoints;
+            const auto share = [&] { return listen_on_each(endpoints, first.config, true); };
             first.open([&] {
-                endpoint = open_listener(first.context, first.config).local;
+                for (const auto& each : open_listeners(first.context, first.config)) {
+                    endpoints.push_back(each.local);
+                }
                 return share();
             });
             for (opened = 1; opened < count; ++opened) {
