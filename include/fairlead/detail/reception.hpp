@@ -16,8 +16,10 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace fairlead::detail
 {
@@ -77,6 +79,18 @@ public:
         forward;
 
 protected:
+    void tell_of_opening(const std::vector<refused_option>& refused)
+    {
+        acceptor_.emit(server_event_kind::listening, {}, config.address);
+        for (const auto& [name, why] : refused) {
+            const std::string what = std::string(name) + ": " + why.message();
+            acceptor_.emit(server_event_kind::option_refused, why, what);
+        }
+        if (const auto what = why_queue_is_shorter(config); !what.empty()) {
+            acceptor_.emit(server_event_kind::limit_reached, {}, what);
+        }
+    }
+
     const std::shared_ptr<connection_limit> limit_;
     std::shared_ptr<const tls_context> tls_;
     registry<connection_core> connections_;

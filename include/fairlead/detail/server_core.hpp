@@ -188,14 +188,7 @@ public:
         if (state_.load() == server_state::stopped) {
             state_ = server_state::created;
         }
-        acceptor_.emit(server_event_kind::listening, {}, config.address);
-        for (const auto& [name, why] : refused) {
-            const std::string what = std::string(name) + ": " + why.message();
-            acceptor_.emit(server_event_kind::option_refused, why, what);
-        }
-        if (const auto what = why_queue_is_shorter(config); !what.empty()) {
-            acceptor_.emit(server_event_kind::limit_reached, {}, what);
-        }
+        tell_of_opening(refused);
     }
 
     void start()

@@ -6,6 +6,7 @@
 #define FAIRLEAD_DETAIL_TLS_LOADING_HPP
 
 #include <fairlead/config.hpp>
+#include <fairlead/detail/openssl_ptr.hpp>
 #include <fairlead/detail/tls_fetch.hpp>
 #include <fairlead/error.hpp>
 
@@ -33,22 +34,6 @@
 
 namespace fairlead::detail
 {
-/// Deletes with OpenSSL's function for the type.
-template <auto Free>
-struct openssl_delete
-{
-    template <typename Object>
-    void operator()(Object* object) const noexcept
-    {
-        Free(object);
-    }
-};
-
-using bio_ptr = std::unique_ptr<BIO, openssl_delete<&BIO_free_all>>;
-using x509_ptr = std::unique_ptr<X509, openssl_delete<&X509_free>>;
-using private_key_ptr = std::unique_ptr<EVP_PKEY, openssl_delete<&EVP_PKEY_free>>;
-using ssl_ctx_ptr = std::unique_ptr<SSL_CTX, openssl_delete<&SSL_CTX_free>>;
-
 /// Empties this thread's error queue into one line, each reason once: "bad decrypt, no start line".
 inline std::string take_openssl_reasons()
 {
