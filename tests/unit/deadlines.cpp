@@ -35,12 +35,13 @@ fairlead::server_config without_timeouts()
         .pre_open_timeout = 0ms, .idle_timeout = 0ms, .write_timeout = 0ms, .max_lifetime = 0ms};
 }
 
-deadlines active_at(milliseconds time)
+struct active_at : deadlines
 {
-    deadlines times;
-    times.last_activity = at(time);
-    return times;
-}
+    explicit active_at(milliseconds time)
+    {
+        last_activity = at(time);
+    }
+};
 
 /// What the kernel would say, and how often it was asked.
 struct kernel
@@ -67,7 +68,7 @@ TEST_CASE("with everything off no look is ever due", "[deadlines]")
 {
     const auto config = without_timeouts();
     kernel facts;
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     for (const auto stage :
          {deadlines::stage::pre_open, deadlines::stage::open, deadlines::stage::closing}) {
         for (const bool writing : {false, true}) {
@@ -84,7 +85,7 @@ TEST_CASE("silence ends at the idle timeout and not a moment before", "[deadline
     auto config = without_timeouts();
     config.idle_timeout = 200ms;
     kernel facts;
-    deadlines times = active_at(50ms);
+    active_at times(50ms);
 
     auto verdict = look(times, 249ms, config, facts);
     CHECK_FALSE(verdict.reason);
@@ -114,7 +115,7 @@ TEST_CASE("the pre-open deadline is one for all of it", "[deadlines][pre_open]")
 {
     const auto config = without_timeouts();
     kernel facts;
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     times.pre_open_ends = at(200ms);
 
     const auto early = look(times, 199ms, config, facts, deadlines::stage::pre_open);
@@ -137,7 +138,7 @@ TEST_CASE("a frame that has begun has a deadline while the handler runs", "[dead
 {
     const auto config = without_timeouts();
     kernel facts;
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     times.frame_ends = at(200ms);
     const auto early = look(times, 199ms, config, facts, deadlines::stage::open);
     CHECK_FALSE(early.reason);
@@ -155,7 +156,7 @@ TEST_CASE("the close has a deadline of its own, and no other counts", "[deadline
     config.idle_timeout = 1ms;
     config.write_timeout = 1ms;
     kernel facts;
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     times.pre_open_ends = at(1ms);
     times.lifetime_ends = at(1ms);
     times.expires_at = at(1ms);
@@ -171,7 +172,7 @@ TEST_CASE("the handler's own deadline counts while it runs", "[deadlines][expire
 {
     const auto config = without_timeouts();
     kernel facts;
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     times.expires_at = at(100ms);
 
     CHECK_FALSE(look(times, 100ms, config, facts, deadlines::stage::pre_open).reason);
@@ -189,7 +190,7 @@ TEST_CASE("the lifetime counts before and while the handler runs", "[deadlines][
 {
     const auto config = without_timeouts();
     kernel facts;
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     times.lifetime_ends = at(100ms);
 
     for (const auto stage : {deadlines::stage::pre_open, deadlines::stage::open}) {
@@ -207,7 +208,7 @@ TEST_CASE("of several deadlines the next look is for the earliest", "[deadlines]
     config.idle_timeout = 300ms;
     config.write_timeout = 1s;
     kernel facts;
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     times.write_begins(at(0ms));
     times.lifetime_ends = at(400ms);
     times.expires_at = at(200ms);
@@ -227,7 +228,7 @@ TEST_CASE("what the handler asked for is named before what is configured", "[dea
     auto config = without_timeouts();
     config.idle_timeout = 100ms;
     kernel facts;
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     times.expires_at = at(100ms);
     times.lifetime_ends = at(100ms);
     CHECK(look(times, 100ms, config, facts).reason == close_reason::deadline_exceeded);
@@ -242,7 +243,7 @@ TEST_CASE("a finished write is not a stalled one", "[deadlines][write]")
     auto config = without_timeouts();
     config.write_timeout = 200ms;
     kernel facts{.state = {.acknowledged = 0, .pending = true}};
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     times.write_begins(at(0ms));
     CHECK(times.first_look(200ms) > at(0ms));
     CHECK(times.first_look(200ms) <= at(200ms));
@@ -286,7 +287,7 @@ outcome simulate(
     const peer& client, const fairlead::server_config& config, milliseconds until,
     const std::vector<milliseconds>& distractions = {})
 {
-    deadlines times = active_at(0ms);
+    active_at times(0ms);
     times.write_begins(at(0ms));
     milliseconds now = 0ms;
     std::size_t looks = 0;
