@@ -163,7 +163,8 @@ public:
 
     void task_begins() noexcept
     {
-        if (tasks_++ == 0) {
+        tasks_ = tasks_ + 1;
+        if (tasks_ == 1) {
             server.counters.handlers.add(1);
         }
     }
@@ -171,7 +172,8 @@ public:
     /// True: it was the last.
     bool task_ends() noexcept
     {
-        if (--tasks_ != 0) {
+        tasks_ = tasks_ - 1;
+        if (tasks_ != 0) {
             return false;
         }
         server.counters.handlers.add(-1);
@@ -339,7 +341,8 @@ protected:
     /// What still ran for it has been destroyed with its context, or never began.
     ~connection_core()
     {
-        if (std::exchange(tasks_, 0) != 0) {
+        if (tasks_ != 0) {
+            tasks_ = 0;
             server.counters.handlers.add(-1);
         }
         stop_now(close_reason::server_closed, errc::server_closed);

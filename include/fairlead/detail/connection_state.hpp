@@ -161,7 +161,7 @@ protected:
     bool is_watched_ = false;
     bool send_finished_ = false;
     bool write_cut_ = false;
-    std::uint32_t tasks_ = 0; // handler, children, deliveries
+    published<std::uint32_t> tasks_ = 0; // handler, children, deliveries
 };
 } // namespace fairlead::detail
 

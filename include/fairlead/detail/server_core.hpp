@@ -64,8 +64,11 @@ public:
     std::vector<connection_info> list() const
     {
         std::vector<connection_info> infos;
-        connections_.visit_all(
-            [&, now = clock::now()](const auto& each) { infos.push_back(each.info(now)); });
+        connections_.visit_all([&, now = clock::now()](const auto& each) {
+            if (each.is_open() || each.has_tasks()) {
+                infos.push_back(each.info(now));
+            }
+        });
         std::sort(infos.begin(), infos.end(), [](const auto& one, const auto& other) {
             return one.id < other.id;
         });
