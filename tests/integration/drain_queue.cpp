@@ -27,7 +27,7 @@ using fairlead::server_state;
 namespace test::drain_queue
 {
 /// Answers one request after the other, and leaves when the drain says so.
-inline asio::awaitable<void> answer(fairlead::connection& connection)
+inline asio::awaitable<void> answer_each(fairlead::connection& connection)
 {
     std::array<char, 64> buffer;
     for (bool more = co_await connection.readable(); more; more = co_await connection.readable()) {
@@ -126,7 +126,7 @@ inline std::size_t count_lost(std::vector<waiting_tls_client>& clients)
     return lost;
 }
 
-inline fairlead::server_config config(bool with_tls)
+inline fairlead::server_config queue_config(bool with_tls)
 {
     auto settings = test::local_config();
     settings.pre_open_timeout = 60s;
@@ -141,7 +141,7 @@ using namespace test::drain_queue;
 
 TEST_CASE("a drain serves the clients that the kernel has queued", "[drain]")
 {
-    test::running_server running(answer, config(false));
+    test::running_server running(answer_each, queue_config(false));
     running.server.start(); // and nothing runs it yet
     auto clients = queued_clients(running.port(), 500);
     auto draining = running.shutdown(60s);
@@ -156,7 +156,7 @@ TEST_CASE("a drain serves the clients that the kernel has queued", "[drain]")
 
 TEST_CASE("a drain serves the TLS clients that the kernel has queued", "[drain][tls]")
 {
-    test::running_server running(answer, config(true));
+    test::running_server running(answer_each, queue_config(true));
     running.server.start();
     auto clients = queued_tls_clients(running.port(), 200);
     auto draining = running.shutdown(60s);
@@ -169,9 +169,9 @@ TEST_CASE("a drain serves the TLS clients that the kernel has queued", "[drain][
 
 TEST_CASE("a drain at max_connections takes the queued clients as places become free", "[drain]")
 {
-    auto settings = config(false);
+    auto settings = queue_config(false);
     settings.max_connections = 7;
-    test::running_server running(answer, settings);
+    test::running_server running(answer_each, settings);
     running.server.start();
     auto clients = queued_clients(running.port(), 100);
     auto draining = running.shutdown(60s);
@@ -183,7 +183,7 @@ TEST_CASE("a drain at max_connections takes the queued clients as places become 
 
 TEST_CASE("a drain that waits for a place ends at its deadline", "[drain]")
 {
-    auto settings = config(false);
+    auto settings = queue_config(false);
     settings.max_connections = 1;
     test::running_server running(test::echo, settings);
     running.start();
@@ -202,7 +202,7 @@ TEST_CASE("queued clients that say nothing do not hold up a drain", "[drain]")
 {
     const bool with_tls = GENERATE(false, true);
     INFO("TLS " << with_tls);
-    test::running_server running(answer, config(with_tls));
+    test::running_server running(answer_each, queue_config(with_tls));
     running.server.start();
     std::vector<test::client> clients;
     for (int i = 0; i < 20; ++i) {
@@ -217,7 +217,7 @@ TEST_CASE("queued clients that say nothing do not hold up a drain", "[drain]")
 
 TEST_CASE("a drain without time takes nobody", "[drain]")
 {
-    test::running_server running(answer, config(false));
+    test::running_server running(answer_each, queue_config(false));
     running.server.start();
     test::client client(running.port());
     auto draining = running.shutdown(0ms);
@@ -229,7 +229,7 @@ TEST_CASE("a drain without time takes nobody", "[drain]")
 
 TEST_CASE("close during a drain drops the clients that wait for a place", "[drain]")
 {
-    auto settings = config(false);
+    auto settings = queue_config(false);
     settings.max_connections = 1;
     test::running_server running(test::echo, settings);
     running.start();
@@ -253,7 +253,7 @@ TEST_CASE("a drain of all shards serves the clients that the kernel has queued",
     INFO("round robin " << (distribution == client_distribution::round_robin));
     INFO("TLS " << with_tls);
     fairlead::sharded_server server(
-        answer, config(with_tls), {.threads = 3, .distribution = distribution});
+        answer_each, queue_config(with_tls), {.threads = 3, .distribution = distribution});
     server.open();
     const auto port = server.local_endpoint().port();
     const auto serve = [&](auto clients) {

@@ -26,7 +26,7 @@ using fairlead::server_event_kind;
 
 namespace test::evicting
 {
-inline fairlead::server_config config(std::size_t places, bool with_tls)
+inline fairlead::server_config evicting_config(std::size_t places, bool with_tls)
 {
     auto settings = test::local_config();
     settings.max_connections = places;
@@ -102,7 +102,7 @@ TEST_CASE("clients who have said nothing give way before honest idle ones", "[li
 {
     const bool with_tls = GENERATE(true, false);
     INFO("in pre-open " << with_tls);
-    test::running_server running(test::echo, config(150, with_tls));
+    test::running_server running(test::echo, evicting_config(150, with_tls));
     running.start();
     auto honest = honest_clients(running.port(), 100);
     std::vector<test::client> crowd;
@@ -124,7 +124,7 @@ TEST_CASE("clients who have said nothing give way on whatever shard they are", "
     INFO("in pre-open " << with_tls);
     INFO("round robin " << (distribution == client_distribution::round_robin));
     fairlead::sharded_server server(
-        test::echo, config(150, with_tls), {.threads = 2, .distribution = distribution});
+        test::echo, evicting_config(150, with_tls), {.threads = 2, .distribution = distribution});
     server.start();
     const auto port = server.local_endpoint().port();
     auto honest = honest_clients(port, 100);
@@ -140,7 +140,7 @@ TEST_CASE("the longest idle connection of any shard gives way", "[limit][evict][
     const auto distribution =
         GENERATE(client_distribution::automatic, client_distribution::round_robin);
     fairlead::sharded_server server(
-        test::echo, config(20, false), {.threads = 3, .distribution = distribution});
+        test::echo, evicting_config(20, false), {.threads = 3, .distribution = distribution});
     server.start();
     const auto port = server.local_endpoint().port();
     auto clients = honest_clients(port, 20);
@@ -158,7 +158,7 @@ TEST_CASE("the longest idle connection of any shard gives way", "[limit][evict][
 TEST_CASE("an evicted connection keeps its place until its handler returns", "[limit][evict]")
 {
     std::atomic<bool> may_leave = false;
-    test::running_server running(slow_to_leave{&may_leave}, config(2, false));
+    test::running_server running(slow_to_leave{&may_leave}, evicting_config(2, false));
     running.start();
     auto clients = honest_clients(running.port(), 2);
     test::client third(running.port());

@@ -58,14 +58,14 @@ inline int resolve_each(
 }
 
 /// Echoes over `address`.
-inline bool echoes(const char* address, std::uint16_t port)
+inline bool echoes_at(const char* address, std::uint16_t port)
 {
     test::client client(port, address);
     client.send("hello");
     return client.receive(5) == "hello";
 }
 
-inline fairlead::server_config config(const std::string& address)
+inline fairlead::server_config listening_on(const std::string& address)
 {
     return {.address = address};
 }
@@ -87,13 +87,13 @@ using namespace test::several_addresses;
 
 TEST_CASE("a server listens on every address that a name has", "[address]")
 {
-    test::running_server running(test::echo, config("a127-0-0-1_a127-0-0-2.several:0"));
+    test::running_server running(test::echo, listening_on("a127-0-0-1_a127-0-0-2.several:0"));
     running.start();
     CHECK(running.server.local_endpoint().address().to_string() == "127.0.0.1");
     REQUIRE(running.port() != 0);
-    CHECK(echoes("127.0.0.1", running.port()));
-    CHECK(echoes("127.0.0.2", running.port()));
-    CHECK_THROWS(echoes("127.0.0.3", running.port()));
+    CHECK(echoes_at("127.0.0.1", running.port()));
+    CHECK(echoes_at("127.0.0.2", running.port()));
+    CHECK_THROWS(echoes_at("127.0.0.3", running.port()));
     CHECK(running.log.count(server_event_kind::listening) == 1);
     REQUIRE(running.log.wait_for(connection_event_kind::accepted, 2));
     CHECK(running.log.connections().front().local.address().to_string() == "127.0.0.1");
@@ -109,10 +109,10 @@ TEST_CASE("a server listens on every address that a name has", "[address]")
 
 TEST_CASE("one address of a name that is taken refuses the start, and is named", "[address]")
 {
-    test::running_server first(test::echo, config("127.0.0.2:0"));
+    test::running_server first(test::echo, listening_on("127.0.0.2:0"));
     first.start();
     const std::string port = std::to_string(first.port());
-    test::running_server second(test::echo, config("a127-0-0-1_a127-0-0-2.several:" + port));
+    test::running_server second(test::echo, listening_on("a127-0-0-1_a127-0-0-2.several:" + port));
     try {
         second.server.open();
         FAIL("it is open");
@@ -126,7 +126,7 @@ TEST_CASE("one address of a name that is taken refuses the start, and is named",
 
 TEST_CASE("an address that this machine does not have refuses the start", "[address]")
 {
-    test::running_server running(test::echo, config("a127-0-0-1_a192-0-2-1.several:0"));
+    test::running_server running(test::echo, listening_on("a127-0-0-1_a192-0-2-1.several:0"));
     try {
         running.server.open();
         FAIL("it is open");
@@ -138,9 +138,9 @@ TEST_CASE("an address that this machine does not have refuses the start", "[addr
 
 TEST_CASE("a name with an IPv6 address works with and without IPv6", "[address]")
 {
-    test::running_server running(test::echo, config("a127-0-0-1_loopback6.several:0"));
+    test::running_server running(test::echo, listening_on("a127-0-0-1_loopback6.several:0"));
     running.start();
-    CHECK(echoes("127.0.0.1", running.port()));
+    CHECK(echoes_at("127.0.0.1", running.port()));
 }
 
 TEST_CASE("every shard listens on every address of a name", "[address][shards]")
@@ -148,23 +148,23 @@ TEST_CASE("every shard listens on every address of a name", "[address][shards]")
     const auto distribution =
         GENERATE(client_distribution::automatic, client_distribution::round_robin);
     fairlead::sharded_server server(
-        test::echo, config("a127-0-0-1_a127-0-0-2.several:0"),
+        test::echo, listening_on("a127-0-0-1_a127-0-0-2.several:0"),
         {.threads = 3, .distribution = distribution});
     for (int run = 0; run < 2; ++run) {
         server.start();
         const auto port = server.local_endpoint().port();
         for (int i = 0; i < 10; ++i) {
-            CHECK(echoes("127.0.0.1", port));
-            CHECK(echoes("127.0.0.2", port));
+            CHECK(echoes_at("127.0.0.1", port));
+            CHECK(echoes_at("127.0.0.2", port));
         }
         server.shutdown(10s);
-        CHECK_THROWS(echoes("127.0.0.2", port));
+        CHECK_THROWS(echoes_at("127.0.0.2", port));
     }
 }
 
 TEST_CASE("the addresses of a name share the limit, and a pause", "[address][limit]")
 {
-    auto settings = config("a127-0-0-1_a127-0-0-2.several:0");
+    auto settings = listening_on("a127-0-0-1_a127-0-0-2.several:0");
     settings.max_connections = 1;
     test::running_server running(test::echo, settings);
     running.start();
@@ -189,7 +189,7 @@ TEST_CASE("the addresses of a name share the limit, and a pause", "[address][lim
 
 TEST_CASE("a drain serves who is queued at any address of a name", "[address][drain]")
 {
-    test::running_server running(test::echo, config("a127-0-0-1_a127-0-0-2.several:0"));
+    test::running_server running(test::echo, listening_on("a127-0-0-1_a127-0-0-2.several:0"));
     running.server.start(); // and nothing runs it yet
     std::vector<test::client> clients;
     for (int i = 0; i < 100; ++i) {

@@ -23,7 +23,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <sys/socket.h>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -85,14 +84,21 @@ public:
         wait();
     }
 
-    /// Takes the clients that the kernel has queued until now, then closes. Tells the sink.
+    /// Nobody is taken any more but those whom the kernel has queued until now; closes when there
+    /// is none.
+    void begin_to_finish() noexcept
+    {
+        left_ = sockets_.queued_clients(integer_cast<std::size_t>(longest_queue(shard_.config)));
+        if (*left_ == 0 && !parked_.socket) {
+            close();
+        }
+    }
+
+    /// Takes them, then closes, and tells the sink.
     void finish()
     {
-        if (is_open()) {
-            left_ = sockets_.queued_clients(longest_queue());
-            if (state_ == state::accepting || (*left_ == 0 && !parked_.socket)) {
-                accept_batch();
-            }
+        if (is_open() && state_ == state::accepting) {
+            accept_batch();
         }
     }
 
@@ -162,12 +168,6 @@ private:
         } catch (...) {
             back_off(std::make_error_code(std::errc::not_enough_memory));
         }
-    }
-
-    std::size_t longest_queue() const noexcept
-    {
-        return integer_cast<std::size_t>(
-            shard_.config.backlog == 0 ? SOMAXCONN : shard_.config.backlog);
     }
 
     void one_less_is_left() noexcept

@@ -73,6 +73,12 @@ inline std::vector<asio::ip::tcp::endpoint> resolve(
     return endpoints;
 }
 
+/// What listen(2) is told.
+inline int longest_queue(const server_config& config) noexcept
+{
+    return config.backlog == 0 ? SOMAXCONN : config.backlog;
+}
+
 /// One socket on one address; empty with an error. Throws when the kernel does not say what the
 /// socket is bound to.
 inline listener listen_on(
@@ -111,9 +117,8 @@ inline listener listen_on(
     if (!error && share_port) {
         error = native::share_port(fd);
     }
-    const int backlog = config.backlog == 0 ? SOMAXCONN : config.backlog;
     if (!error && (::bind(fd, endpoint.data(), integer_cast<socklen_t>(endpoint.size())) != 0 ||
-                   ::listen(fd, backlog) != 0)) {
+                   ::listen(fd, longest_queue(config)) != 0)) {
         error = native::last_error();
     }
     if (error) {

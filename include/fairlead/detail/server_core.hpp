@@ -99,7 +99,6 @@ public:
         });
     }
 
-    /// As `server_runs::announce`.
     unsigned announce_run() noexcept
     {
         return runs_.announce();
@@ -335,6 +334,7 @@ private:
             draining = true;
             state_ = server_state::draining;
             drain_.begin(asked_at);
+            acceptor_.begin_to_finish();
             acceptor_.emit(server_event_kind::draining, {}, "no longer accepting");
             sweep([this](connection_core& each) { send_home(each); });
         } else if (state_.load() != server_state::draining) {
