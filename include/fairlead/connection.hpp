@@ -56,7 +56,10 @@ public:
 /// At most one read (or `readable()`) and one write may be pending at a time; one of each is fine,
 /// from two coroutines of the same thread. A second one ends with
 /// `std::errc::operation_in_progress`. Operations end on this thread, whatever their completion
-/// handler's executor is; only the handler is called there.
+/// handler's executor is; only the handler is called there. A composed operation of Asio's
+/// (`asio::async_write`) runs its steps on its handler's executor, so that has to be this thread's.
+/// When the server stops a connection between two steps of one, the peer may see an orderly end
+/// behind a part; `write` knows its end, and lets a reset follow.
 ///
 /// An operation that ends because of the server says why: `errc::idle_timeout`, `write_timeout`,
 /// `deadline_exceeded`, `max_lifetime`, `connection_closed`, `server_closed`, `shutdown_timeout`.
@@ -241,8 +244,8 @@ public:
     }
 
     /// Ends the connection in order: pending operations end with `errc::connection_closed`, as all
-    /// later ones do, and what was written still reaches the peer; a write that is cut short by it
-    /// is a reset instead. The handler may go on: a drain waits for it, and `max_connections` counts
+    /// later ones do, and what was written, or sent as a message, still reaches the peer, within
+    /// `linger` (a second when that is 0); a write that is cut short by it is a reset instead. The handler may go on: a drain waits for it, and `max_connections` counts
     /// it, until it returns. Idempotent. To be called on the server's thread; from others,
     /// `tcp_server::close_connection(id)`.
     void close() noexcept

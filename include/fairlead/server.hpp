@@ -76,6 +76,7 @@ public:
     {
         core_->close_everything();
         core_->hooks.mute();
+        core_->close_everything(); // a hook may have started it again
     }
 
     /// Hooks: to be set before `open()`; afterwards, until the server has stopped, setting one

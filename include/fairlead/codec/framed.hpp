@@ -52,8 +52,8 @@ struct framed_options
 /// then: replies to requests that arrived together leave in one write. `send` waits only while more
 /// than the high watermark is queued, so a peer that does not read stops its own handler, until
 /// `server_config::write_timeout` ends the connection. What was sent before the handler returns, or
-/// throws, is written before the connection closes; `connection::close()` drops what the kernel
-/// does not take at once.
+/// throws, is written before the connection closes; so is what was sent before
+/// `connection::close()`, within the time that the connection has for closing.
 ///
 /// One coroutine reads; any number may send, of the same thread, and frames never interleave.
 /// Outlives no connection. While it is in use, write through it and not to the connection, or after

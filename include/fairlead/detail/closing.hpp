@@ -105,6 +105,9 @@ inline asio::awaitable<void> close_in_order(connection_operations& connection)
     if (stream.is_tls() && connection.may_say_goodbye()) {
         co_await say_goodbye(connection);
     }
+    if (connection.is_open() && connection.has_sent_part()) {
+        connection.close_socket(true); // the peer must not take it for the whole
+    }
     if (connection.is_open()) {
         stream.shutdown_send();
         connection.sending_finished();
@@ -126,7 +129,7 @@ inline bool close_at_once(connection_operations& connection)
         return false;
     }
     connection.sending_finished();
-    connection.close_socket();
+    connection.close_socket(connection.has_sent_part());
     return true;
 }
 
@@ -197,19 +200,17 @@ inline void task_ended(
     connection_ref client, const std::exception_ptr& failure, bool is_delivered = false)
 {
     const bool is_last = client->task_ends();
-    if (client->has_output() && !is_delivered && (failure || is_last)) {
+    if (client->has_output() && !is_delivered && is_last) {
         client->task_begins();
         auto delivery = deliver(*client);
         asio::co_spawn(client->get_executor(), std::move(delivery), delivered(client, failure));
         return;
     }
-    if (failure || is_last) {
-        client->handler_ended(failure);
-    }
     if (is_last) {
+        client->handler_ended(failure);
         finish(std::move(client));
     } else if (failure) {
-        client->stop_in_order_as_noted();
+        client->task_failed(failure);
     }
 }
 

@@ -59,30 +59,56 @@ public:
         if (!is_open() || phase_ == phase::closing) {
             return;
         }
-        const auto& config = server.config;
-        const auto patience =
-            stream.is_tls() ? std::max(config.linger, config.tls_close_timeout) : config.linger;
-        if (patience.count() == 0) {
-            if (!writing_ && may_say_goodbye()) {
-                stream.close_notify(); // if it goes at once
-            }
-            close_socket();
+        if (closing_patience().count() == 0 && !is_sending()) {
+            close_without_waiting();
             return;
+        }
+        if (deadlines_.closing_ends == time_point::max()) {
+            const auto time =
+                std::max(closing_patience(), is_sending() ? shortest_delivery : milliseconds(0));
+            look_by(deadlines_.closing_ends = later(clock::now(), time));
+        }
+        if (delivers_output_) {
+            return; // whose end goes on from here
         }
         stream.cancel();
         if (!is_sending()) {
             finish_stopped_sending();
         }
-        server.schedule_by(*this, deadlines_.closing_ends = clock::now() + patience);
     }
 
     /// It was stopped, and what was being written then is with the kernel as a whole: FIN. Under
     /// TLS close_notify comes first, when the handler is done.
     void finish_stopped_sending() noexcept
     {
-        if (is_open() && is_stopped() && !stream.is_tls() && !std::exchange(send_finished_, true)) {
+        if (!is_open() || !is_stopped() || phase_ == phase::closing) {
+            return;
+        }
+        if (std::exchange(delivers_output_, false)) {
+            stream.cancel();
+        }
+        if (closing_patience().count() == 0) {
+            close_without_waiting();
+        } else if (!stream.is_tls() && !std::exchange(send_finished_, true)) {
             stream.shutdown_send();
             emit(connection_event_kind::close_write);
+        }
+    }
+
+    /// A write is over, and not all of it was sent.
+    void part_was_sent() noexcept
+    {
+        sent_part_ = true;
+        output_was_cut();
+    }
+
+    /// What is queued now shall still leave, though the connection ends: within the time for
+    /// closing, or a second when that is none.
+    void deliver_queued()
+    {
+        if (output && !is_stopped()) {
+            output->flush();
+            delivers_output_ = has_output();
         }
     }
 
@@ -110,7 +136,7 @@ public:
         if (phase_ == phase::closed) {
             return;
         }
-        const bool cuts_output = is_sending();
+        const bool cuts_output = !reset && has_unsent();
         phase_ = phase::closed;
         server.cancel(*this);
         stop_watching();
@@ -148,6 +174,14 @@ public:
         if (owes_first_reply_) {
             drain_begins();
         }
+    }
+
+    /// The handler or a child of it threw, and others are still running: their operations end.
+    void task_failed(const std::exception_ptr& failure)
+    {
+        deliver_queued();
+        handler_ended(failure);
+        stop_in_order_as_noted();
     }
 
     /// The handler returned or threw, or a child of it threw. Notes why the connection ends, if
@@ -198,38 +232,6 @@ public:
         }
     }
 
-    // -- the peer's leaving, without a read
-
-    /// `handler(error)` when the connection ends: the peer has gone or finished, or it was stopped.
-    template <typename Handler>
-    void wait_until_closed(Handler&& handler)
-    {
-        if (is_orphaned_ || has_ended()) {
-            post_completion(get_executor(), std::forward<Handler>(handler), std::error_code());
-        } else {
-            extras().until_closed.push(get_executor(), std::forward<Handler>(handler));
-            watch();
-        }
-    }
-
-    /// `peer_has_gone` will be called.
-    void watch()
-    {
-        if (!is_watched_) {
-            is_watched_ = server.hang_ups.add(native_handle(), *this, server.shared_from_this());
-        }
-    }
-
-    template <typename Handler>
-    void wait_until_drain(Handler&& handler)
-    {
-        if (is_orphaned_ || server.draining || is_stopped() || !is_open()) {
-            post_completion(get_executor(), std::forward<Handler>(handler), std::error_code());
-        } else {
-            extras().until_drain.push(get_executor(), std::forward<Handler>(handler));
-        }
-    }
-
     /// The socket's watch has seen the peer's FIN or reset, perhaps behind input that nobody has
     /// read.
     void peer_has_gone()
@@ -262,7 +264,7 @@ public:
     /// The handler starts.
     void open()
     {
-        begin_phase(phase::open);
+        enter(phase::open);
         server.counters.opened.add();
         task_begins();
         if (server.draining) { // its first request is on its way: it was begun before the drain
@@ -270,35 +272,7 @@ public:
             server.opened_in_drain();
         }
         emit(connection_event_kind::opened);
-    }
-
-    /// The handler takes a step that belongs before it: `pre_open_timeout` counts from `since`.
-    void late_pre_open_begins(time_point since)
-    {
-        const auto timeout = server.config.pre_open_timeout;
-        if (timeout.count() > 0 && is_open() && !is_stopped()) {
-            deadlines_.pre_open_ends = later(since, timeout);
-            server.schedule_by(*this, deadlines_.pre_open_ends);
-        }
-    }
-
-    void late_pre_open_ends() noexcept
-    {
-        deadlines_.pre_open_ends = time_point::max();
-    }
-
-    /// What a frame has begun with is here; the rest must come within `timeout`.
-    void frame_begins(milliseconds timeout)
-    {
-        if (phase_ == phase::open && !is_stopped()) {
-            deadlines_.frame_ends = later(clock::now(), timeout);
-            server.schedule_by(*this, deadlines_.frame_ends);
-        }
-    }
-
-    void frame_ends() noexcept
-    {
-        deadlines_.frame_ends = time_point::max();
+        look_at_deadlines(clock::now());
     }
 
     /// The handler is done; the rest must be done after `timeout`. 0: it is done without waiting.
@@ -311,14 +285,8 @@ public:
     /// Goes on to `next`, which must end by `ends`.
     void begin_phase(phase next, time_point ends = time_point::max())
     {
-        if (phase_ == phase::closed) {
-            return;
-        }
-        phase_ = next;
-        touch();
-        deadlines_.pre_open_ends = next == phase::pre_open ? ends : time_point::max();
-        deadlines_.closing_ends = next == phase::closing ? ends : deadlines_.closing_ends;
-        look_at_deadlines(deadlines_.last_activity);
+        enter(next, ends);
+        look_at_deadlines(clock::now());
     }
 
     /// Ends what is pending that nobody waits for any longer: operations of coroutines that are not
@@ -346,6 +314,7 @@ protected:
             server.counters.handlers.add(-1);
         }
         stop_now(close_reason::server_closed, errc::server_closed);
+        server.cancel(*this);
         over_if_done();
     }
 
@@ -370,7 +339,42 @@ protected:
         }
     }
 
+    /// The wheel looks at `when` at the latest. What is closed is never on the wheel.
+    void look_by(time_point when) noexcept
+    {
+        if (is_open()) {
+            server.schedule_by(*this, when);
+        }
+    }
+
 private:
+    /// So long for what is queued when the connection is closed by its handler and does not linger.
+    static constexpr milliseconds shortest_delivery{1000};
+
+    milliseconds closing_patience() const noexcept
+    {
+        const auto& config = server.config;
+        return stream.is_tls() ? std::max(config.linger, config.tls_close_timeout) : config.linger;
+    }
+
+    void close_without_waiting() noexcept
+    {
+        if (may_say_goodbye()) {
+            stream.close_notify(); // if it goes at once
+        }
+        close_socket();
+    }
+
+    void enter(phase next, time_point ends = time_point::max())
+    {
+        if (is_open()) {
+            phase_ = next;
+            touch();
+            deadlines_.pre_open_ends = next == phase::pre_open ? ends : time_point::max();
+            deadlines_.closing_ends = next == phase::closing ? ends : deadlines_.closing_ends;
+        }
+    }
+
     void stop_watching() noexcept
     {
         if (std::exchange(is_watched_, false)) {
@@ -385,6 +389,9 @@ private:
 
     void look_at_deadlines(time_point now)
     {
+        if (!is_open()) {
+            return;
+        }
         const auto stage = is_stopped()                ? deadlines::stage::closing
                            : phase_ == phase::pre_open ? deadlines::stage::pre_open
                                                        : deadlines::stage::open;

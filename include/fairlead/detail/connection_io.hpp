@@ -209,11 +209,13 @@ struct initiate_read_some
 struct initiate_write_some
 {
     connection_operations* connection;
+    bool is_delivery = false; // of what was queued before a stop
 
     template <typename Handler, typename Buffers>
     void operator()(Handler&& handler, const Buffers& buffers) const
     {
-        if (const std::error_code refusal = connection->refuses_write()) {
+        if (const std::error_code refusal =
+                is_delivery ? connection->refuses_delivery() : connection->refuses_write()) {
             post_completion(
                 connection->get_executor(), std::forward<Handler>(handler), refusal,
                 std::size_t(0));

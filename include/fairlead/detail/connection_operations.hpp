@@ -25,7 +25,7 @@ public:
     /// What a read ends with that must not start; empty: it may.
     std::error_code refuses_read() const noexcept
     {
-        if (reading_ || waiting_) {
+        if (reading_ || waiting_ || is_shaking_hands_) {
             return is_stopped() ? ending_.stop_code() : in_progress();
         }
         return stream.has_input_at_hand() && !is_stopped() ? std::error_code()
@@ -34,7 +34,44 @@ public:
 
     std::error_code refuses_write() const noexcept
     {
-        return writing_ && !is_stopped() ? in_progress() : refuses_output();
+        return (writing_ || is_shaking_hands_) && !is_stopped() ? in_progress() : refuses_output();
+    }
+
+    /// The same for what was queued before the connection was stopped and shall still leave.
+    std::error_code refuses_delivery() const noexcept
+    {
+        if (!delivers_output_ || !is_open()) {
+            return refuses_write();
+        }
+        const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
+        return writing_    ? in_progress()
+               : has_ended ? std::error_code(asio::error::broken_pipe)
+                           : std::error_code();
+    }
+
+    void write_all_begins() noexcept
+    {
+        is_writing_all_ = true;
+    }
+
+    /// `is_cut`: some of it was sent, and not the rest.
+    void write_all_ends(bool is_cut) noexcept
+    {
+        is_writing_all_ = false;
+        if (is_cut) {
+            part_was_sent();
+        }
+        if (output) {
+            output->flush();
+        }
+        if (!is_sending()) {
+            finish_stopped_sending();
+        }
+    }
+
+    void shake_hands(bool begins) noexcept
+    {
+        is_shaking_hands_ = begins;
     }
 
     /// Nothing can be sent any more; empty: it can, though perhaps behind what is being written.
@@ -80,7 +117,8 @@ public:
 
     bool may_read_at_hand() const noexcept
     {
-        return !is_stopped() && !reading_ && !waiting_ && stream.has_input_at_hand();
+        return !is_stopped() && !reading_ && !waiting_ && !is_shaking_hands_ &&
+               stream.has_input_at_hand();
     }
 
     /// Reads without waiting; the end is 0 bytes. Only when `may_read_at_hand`.
@@ -110,16 +148,16 @@ public:
     /// Nothing more can be read ahead; a drain ends this wait as it does the other.
     bool refuses_read_ahead() noexcept
     {
-        return reading_ || waiting_ || static_cast<bool>(ending_.refuses_read()) ||
-               has_nothing_to_wait_for();
+        return reading_ || waiting_ || is_shaking_hands_ ||
+               static_cast<bool>(ending_.refuses_read()) || has_nothing_to_wait_for();
     }
 
     /// What a read ahead that may not start ends with.
     std::error_code why_no_read_ahead() const noexcept
     {
-        return is_stopped()           ? ending_.stop_code()
-               : reading_ || waiting_ ? in_progress()
-                                      : std::error_code();
+        return is_stopped()                                ? ending_.stop_code()
+               : reading_ || waiting_ || is_shaking_hands_ ? in_progress()
+                                                           : std::error_code();
     }
 
     /// As `wait_ends`, for a read ahead.
@@ -138,7 +176,7 @@ public:
         if (stream.is_tls()) {
             return make_error_code(std::errc::operation_not_permitted);
         }
-        if (reading_ || waiting_ || writing_) {
+        if (reading_ || waiting_ || writing_ || is_shaking_hands_) {
             return make_error_code(std::errc::operation_in_progress);
         }
         const bool has_taken = output && output->unread_input != 0;
@@ -172,9 +210,10 @@ public:
     void write_begins()
     {
         writing_ = true;
+        sent_part_ = false;
         if (server.config.write_timeout.count() > 0) {
             deadlines_.write_begins(clock::now());
-            server.schedule_by(*this, deadlines_.first_look(server.config.write_timeout));
+            look_by(deadlines_.first_look(server.config.write_timeout));
         }
     }
 
@@ -182,9 +221,16 @@ public:
     std::error_code write_ends(const std::error_code& error, std::size_t& bytes)
     {
         writing_ = false;
-        if (!is_open()) {
-            return too_late(bytes);
+        const std::error_code told = is_open() ? write_ends_open(error, bytes) : too_late(bytes);
+        if (output && !is_writing_all_) {
+            output->flush(); // what was sent as a message meanwhile
         }
+        return told;
+    }
+
+private:
+    std::error_code write_ends_open(const std::error_code& error, std::size_t bytes)
+    {
         if (bytes != 0) {
             bytes_written.add(bytes);
             server.counters.bytes_written.add(bytes);
@@ -201,6 +247,7 @@ public:
         return explain(error);
     }
 
+public:
     /// Ends our direction as far as it goes at once; true when it is done. Under TLS that is
     /// close_notify alone.
     bool finish_sending()
@@ -242,9 +289,7 @@ public:
     void close_by_handler(std::string_view why = {})
     {
         if (!is_stopped()) {
-            if (output) {
-                output->flush(); // as far as the kernel takes it now
-            }
+            deliver_queued();
             remember_why(why);
             ending_.conclude(false, {}, false);
             stop_in_order_as_noted();
@@ -261,12 +306,73 @@ public:
         close_socket(true);
     }
 
+    /// The handler takes a step that belongs before it: `pre_open_timeout` counts from `since`.
+    void late_pre_open_begins(time_point since)
+    {
+        const auto timeout = server.config.pre_open_timeout;
+        if (timeout.count() > 0 && is_open() && !is_stopped()) {
+            deadlines_.pre_open_ends = later(since, timeout);
+            look_by(deadlines_.pre_open_ends);
+        }
+    }
+
+    void late_pre_open_ends() noexcept
+    {
+        deadlines_.pre_open_ends = time_point::max();
+    }
+
+    /// What a frame has begun with is here; the rest must come within `timeout`.
+    void frame_begins(milliseconds timeout)
+    {
+        if (phase_ == phase::open && !is_stopped()) {
+            deadlines_.frame_ends = later(clock::now(), timeout);
+            look_by(deadlines_.frame_ends);
+        }
+    }
+
+    void frame_ends() noexcept
+    {
+        deadlines_.frame_ends = time_point::max();
+    }
+
+    // -- the peer's leaving, without a read
+
+    /// `handler(error)` when the connection ends: the peer has gone or finished, or it was stopped.
+    template <typename Handler>
+    void wait_until_closed(Handler&& handler)
+    {
+        if (is_orphaned_ || has_ended()) {
+            post_completion(get_executor(), std::forward<Handler>(handler), std::error_code());
+        } else {
+            extras().until_closed.push(get_executor(), std::forward<Handler>(handler));
+            watch();
+        }
+    }
+
+    /// `peer_has_gone` will be called.
+    void watch()
+    {
+        if (!is_watched_) {
+            is_watched_ = server.hang_ups.add(native_handle(), *this, server.shared_from_this());
+        }
+    }
+
+    template <typename Handler>
+    void wait_until_drain(Handler&& handler)
+    {
+        if (is_orphaned_ || server.draining || is_stopped() || !is_open()) {
+            post_completion(get_executor(), std::forward<Handler>(handler), std::error_code());
+        } else {
+            extras().until_drain.push(get_executor(), std::forward<Handler>(handler));
+        }
+    }
+
     void expires_after(milliseconds timeout)
     {
         deadlines_.expires_at =
             timeout.count() > 0 ? later(clock::now(), timeout) : time_point::max();
         if (phase_ == phase::open && !is_stopped()) {
-            server.schedule_by(*this, deadlines_.expires_at);
+            look_by(deadlines_.expires_at);
         }
     }
 

@@ -64,6 +64,26 @@ public:
         return output && !output->is_idle();
     }
 
+    /// A write is pending, or between two of its parts.
+    bool is_writing() const noexcept
+    {
+        return writing_ || is_writing_all_;
+    }
+
+    /// Bytes that are to be written are not with the kernel. A write that was taken at once, and has
+    /// only to be completed, is not among them.
+    bool has_unsent() noexcept
+    {
+        return (writing_ && !native::takes_output(native_handle())) ||
+               (output && output->has_unsent());
+    }
+
+    /// The last write ended when some of it had been sent, and not all.
+    bool has_sent_part() const noexcept
+    {
+        return sent_part_ && !stream.is_tls();
+    }
+
     /// Something is being written, or about to be.
     bool is_sending() const noexcept
     {
@@ -161,6 +181,10 @@ protected:
     bool is_watched_ = false;
     bool send_finished_ = false;
     bool write_cut_ = false;
+    bool sent_part_ = false;
+    bool is_writing_all_ = false;
+    bool delivers_output_ = false;       // though it was stopped
+    bool is_shaking_hands_ = false;      // in the middle of its handler's life
     published<std::uint32_t> tasks_ = 0; // handler, children, deliveries
 };
 } // namespace fairlead::detail

@@ -7,6 +7,9 @@
 #include <fairlead/detail/outbox.hpp>
 
 #include <asio/awaitable.hpp>
+#include <asio/cancellation_type.hpp>
+#include <asio/error.hpp>
+#include <asio/this_coro.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -85,22 +88,34 @@ public:
             co_await outbox_.change();
         }
         error = refuses();
+        if (!error && connection_.is_writing()) { // past the queue: there is nothing to wait for
+            error = std::make_error_code(std::errc::operation_in_progress);
+        }
+        const auto cancellation = co_await asio::this_coro::cancellation_state;
+        if (!error && cancellation.cancelled() != asio::cancellation_type::none) {
+            error = asio::error::operation_aborted;
+        }
         if (error) {
             co_return;
         }
+        // From here on the outbox refers to the payload: a cancellation must not end the wait.
+        const bool throws = co_await asio::this_coro::throw_if_cancelled();
+        co_await asio::this_coro::throw_if_cancelled(false);
         try {
             std::vector<std::byte> trailer;
             enclose(outbox_.queue(), trailer);
             outbox_.write_with(payload, std::move(trailer));
         } catch (const std::system_error& refusal) {
             error = refusal.code();
-            co_return;
         }
-        const auto number = outbox_.writes_begun();
-        while (outbox_.is_writing() && outbox_.writes_begun() == number) {
-            co_await outbox_.change();
+        if (!error) {
+            const auto number = outbox_.writes_begun();
+            while (outbox_.is_writing() && outbox_.writes_begun() == number) {
+                co_await outbox_.change();
+            }
+            error = outbox_.error();
         }
-        error = outbox_.error();
+        co_await asio::this_coro::throw_if_cancelled(throws);
     }
 
 private:

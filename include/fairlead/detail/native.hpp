@@ -20,6 +20,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <optional>
+#include <poll.h>
 #include <string>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -226,6 +227,13 @@ inline io_result send(int fd, const void* data, std::size_t size) noexcept
             return {.error = last_io_error()};
         }
     }
+}
+
+/// The socket takes more bytes now.
+inline bool takes_output(int fd) noexcept
+{
+    ::pollfd asked{.fd = fd, .events = POLLOUT, .revents = 0};
+    return ::poll(&asked, 1, 0) == 1 && (asked.revents & POLLOUT) != 0;
 }
 
 /// Bytes that have arrived and were not read.

@@ -73,11 +73,16 @@ public:
         return pending_ == 0 && filling_.empty();
     }
 
+    bool has_unsent() const noexcept override
+    {
+        return !filling_.empty();
+    }
+
     void flush() override
     {
         if (error_) {
             filling_ = {};
-        } else if (!writing_ && !filling_.empty()) {
+        } else if (!writing_ && !filling_.empty() && !connection_.is_writing()) {
             write_queue({}, {});
         }
     }
@@ -180,6 +185,9 @@ private:
                 filling_ = {};
             }
         }
+        if (is_idle() && !error_) {
+            connection_.finish_stopped_sending();
+        }
         for (auto& each : woken) {
             wait_queue<>::complete(std::move(each));
         }
@@ -199,7 +207,7 @@ private:
 
     void write_some(operation pending)
     {
-        const initiate_write_some start{&connection_};
+        const initiate_write_some start{&connection_, true};
         start(written{std::move(pending)}, rest_);
     }
 
@@ -225,9 +233,6 @@ private:
         writing_ = false;
         flush();
         end_operation(std::move(pending));
-        if (is_idle() && !error_) {
-            connection_.finish_stopped_sending();
-        }
     }
 
     connection_operations& connection_;

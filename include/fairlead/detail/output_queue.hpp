@@ -22,7 +22,10 @@ public:
     /// Nothing is queued, and no operation is pending: the connection may go.
     virtual bool is_idle() const noexcept = 0;
 
-    /// Begins to write what is queued.
+    /// Some of it waits for a write to be over.
+    virtual bool has_unsent() const noexcept = 0;
+
+    /// Begins to write what is queued, or will when the connection's pending write is over.
     virtual void flush() = 0;
 
     /// `last` is woken at the next change. Not while idle.

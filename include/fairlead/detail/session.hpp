@@ -140,9 +140,10 @@ inline asio::awaitable<bool> handshake(
         visitor.waits();
         const auto [failure] = co_await wait_for(connection, attempt.waits_for, token);
         visitor.continues();
-        if (failure || connection.is_stopped()) {
+        if (connection.is_stopped()) {
             co_return false;
         }
+        error = failure; // a user's cancellation: half a handshake is none
     }
     handshake_failed(connection, error);
     co_return false;
@@ -165,6 +166,41 @@ inline asio::awaitable<bool> pre_open(
     co_return is_secure;
 }
 
+/// A handshake in the middle of the handler's life: it has its time, and nothing else is read or
+/// written meanwhile.
+class late_handshake
+{
+public:
+    explicit late_handshake(connection_operations& connection) : connection_(connection)
+    {
+        connection_->shake_hands(true);
+        connection_->late_pre_open_begins(connection_core::clock::now());
+    }
+
+    late_handshake(const late_handshake&) = delete;
+    late_handshake& operator=(const late_handshake&) = delete;
+
+    /// Half a handshake, left by a cancellation, is the end of the connection.
+    ~late_handshake()
+    {
+        connection_->late_pre_open_ends();
+        connection_->shake_hands(false);
+        if (!is_over_ && !connection_->is_stopped()) {
+            connection_->pre_open_failed(
+                close_reason::tls_handshake_failed, asio::error::operation_aborted);
+        }
+    }
+
+    void is_over() noexcept
+    {
+        is_over_ = true;
+    }
+
+private:
+    const connection_ref connection_;
+    bool is_over_ = false;
+};
+
 /// `connection::start_tls`
 inline asio::awaitable<void> start_tls(
     connection_operations& connection, const tls_context& context, std::error_code& error)
@@ -176,9 +212,9 @@ inline asio::awaitable<void> start_tls(
     if (error) {
         co_return;
     }
-    connection.late_pre_open_begins(connection_core::clock::now());
+    late_handshake under_way(connection);
     const bool is_secure = co_await handshake(connection, context, connection.server.gate());
-    connection.late_pre_open_ends();
+    under_way.is_over();
     if (!is_secure) {
         const std::error_code cause = connection.end().cause();
         error = cause ? cause : connection.end().stop_code();

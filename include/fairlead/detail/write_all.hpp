@@ -5,7 +5,10 @@
 
 #include <fairlead/detail/connection_io.hpp>
 
+#include <asio/associated_cancellation_slot.hpp>
 #include <asio/buffer.hpp>
+#include <asio/cancellation_state.hpp>
+#include <asio/error.hpp>
 
 #include <algorithm>
 #include <array>
@@ -69,14 +72,24 @@ template <typename ConstBuffers, typename Handler>
 struct write_all_loop : handler_wrapper, runs_at_home
 {
     using executor_type = shard::executor_type;
+    using cancellation_slot_type = asio::cancellation_slot;
 
     write_all_loop(connection_operations& of, const ConstBuffers& what, Handler completed)
         : connection(of),
           executor(of.get_executor()),
           buffers(what),
           size(asio::buffer_size(what)),
+          cancellation(
+              asio::get_associated_cancellation_slot(completed),
+              asio::enable_partial_cancellation()),
           handler(std::move(completed))
     {}
+
+    /// It also hears what comes between two parts.
+    cancellation_slot_type get_cancellation_slot() const noexcept
+    {
+        return cancellation.slot();
+    }
 
     executor_type get_executor() const noexcept
     {
@@ -86,17 +99,16 @@ struct write_all_loop : handler_wrapper, runs_at_home
     void operator()(const std::error_code& error, std::size_t bytes)
     {
         written += bytes;
-        if (!error && written != size) {
+        const bool is_cancelled = cancellation.cancelled() != asio::cancellation_type::none;
+        if (!error && written != size && !is_cancelled) {
             start(std::move(*this));
             return;
         }
-        if (written != 0 && written != size) {
-            connection->output_was_cut();
-        } else if (!error) {
-            connection->finish_stopped_sending();
-        }
         const connection_ref keep = std::move(connection);
-        std::move(handler)(error, written);
+        keep->write_all_ends(written != 0 && written != size);
+        const bool is_whole = error || written == size;
+        std::move(handler)(
+            is_whole ? error : std::error_code(asio::error::operation_aborted), written);
     }
 
     static void start(write_all_loop self)
@@ -111,6 +123,7 @@ struct write_all_loop : handler_wrapper, runs_at_home
     ConstBuffers buffers;
     std::size_t size;
     std::size_t written = 0;
+    asio::cancellation_state cancellation;
     Handler handler;
 };
 
@@ -121,6 +134,13 @@ struct initiate_write_all
     template <typename Handler, typename ConstBuffers>
     void operator()(Handler&& handler, const ConstBuffers& buffers) const
     {
+        if (const std::error_code refusal = connection->refuses_write()) {
+            post_completion(
+                connection->get_executor(), std::forward<Handler>(handler), refusal,
+                std::size_t(0));
+            return;
+        }
+        connection->write_all_begins();
         at_home(*connection, std::forward<Handler>(handler), [&](auto&& local) {
             using loop = write_all_loop<ConstBuffers, std::decay_t<decltype(local)>>;
             loop::start(loop(*connection, buffers, std::forward<decltype(local)>(local)));
