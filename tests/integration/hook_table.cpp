@@ -80,11 +80,12 @@ TEST_CASE("hooks may end any connection while the server walks over them", "[hoo
         "connections");
     const auto target = GENERATE(as<std::string>{}, "itself", "neighbours");
     const auto walk = GENERATE(as<std::string>{}, "close", "evict", "drain", "deadline", "idle");
-    CAPTURE(hook, action, target, walk);
+    const auto linger = GENERATE(0ms, 100ms);
+    CAPTURE(hook, action, target, walk, linger.count());
 
     waiting_handlers all;
     auto config = test::local_config();
-    config.linger = 0ms;
+    config.linger = linger;
     if (walk == "evict") {
         config.max_connections = 6;
         config.at_limit = limit_policy::evict_idle;
