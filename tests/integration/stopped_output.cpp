@@ -185,7 +185,7 @@ namespace
 {
 asio::awaitable<void> send_big(std::shared_ptr<framed<codec::length_prefix>> frames)
 {
-    const auto payload = std::make_unique<std::string>(8 << 20, 'p');
+    const auto payload = std::make_unique<std::string>(6 << 20, 'p');
     co_await frames->send(std::string_view(*payload));
 }
 
@@ -218,7 +218,7 @@ TEST_CASE(
     REQUIRE(test::eventually([&] { return state.gate.waiting() == 1; }));
     state.gate.open();
     running.on_shard([] {});
-    const auto payload = client.receive(8 << 20); // whole: AddressSanitizer saw to it
+    const auto payload = client.receive(6 << 20); // whole: AddressSanitizer saw to it
     CHECK(payload.find_first_not_of('p') == std::string::npos);
     state.ends.take();
     client.tcp().close();

@@ -17,7 +17,7 @@ using fairlead::close_reason;
 using fairlead::errc;
 
 // The codes run from 1 to this one without a hole.
-constexpr int last_errc = static_cast<int>(errc::plaintext_before_tls);
+constexpr int last_errc = static_cast<int>(errc::unhandled_exception);
 
 std::error_code nth(int value)
 {
