@@ -131,7 +131,7 @@ private:
 
         void wake(std::unique_ptr<waiter> self, Args... args) noexcept override
         {
-            self.release();
+            static_cast<void>(self.release()); // it is this object
             post_in_spare_memory(std::unique_ptr<waiter_of>(this), std::move(args)...);
         }
 
