@@ -159,7 +159,7 @@ private:
                     found->newcomer_count_.load(std::memory_order_relaxed), std::move(each));
             }
         }
-        std::stable_sort(order.begin(), order.end(), [](const auto& left, const auto& right) {
+        std::sort(order.begin(), order.end(), [](const auto& left, const auto& right) {
             return left.first > right.first;
         });
         const auto begun =
