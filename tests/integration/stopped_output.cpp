@@ -191,8 +191,8 @@ asio::awaitable<void> send_big(std::shared_ptr<framed<codec::length_prefix>> fra
 
 asio::awaitable<void> cancels_a_big_message(connection& conn, account& state)
 {
-    const auto frames =
-        std::make_shared<framed<codec::length_prefix>>(conn, codec::length_prefix{});
+    const auto frames = std::make_shared<framed<codec::length_prefix>>(
+        conn, codec::length_prefix{.max_frame = 16 << 20});
     asio::co_spawn(
         conn.get_executor(), send_big(frames),
         asio::bind_cancellation_slot(
