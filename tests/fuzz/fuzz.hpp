@@ -171,7 +171,7 @@ void check_pieces(
                 return;
             }
             // Comparing integers: pointers of different objects have no order.
-            const auto address = [](const std::byte* at) {
+            const auto address = [](const void* at) {
                 return reinterpret_cast<std::uintptr_t>(at);
             };
             require(
