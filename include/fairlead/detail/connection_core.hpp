@@ -65,7 +65,7 @@ public:
         }
         if (deadlines_.closing_ends == time_point::max()) {
             const auto time =
-                std::max(closing_patience(), is_sending() ? shortest_delivery : milliseconds(0));
+                closing_patience().count() != 0 ? closing_patience() : shortest_delivery;
             look_by(deadlines_.closing_ends = later(clock::now(), time));
         }
         if (delivers_output_) {
