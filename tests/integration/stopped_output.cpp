@@ -147,6 +147,7 @@ asio::awaitable<void> cancels_its_write(connection& conn, account& state)
 TEST_CASE("a write that its handler cancels in the middle is no orderly end", "[cancel][output]")
 {
     const auto protocol = test::either();
+    CAPTURE(test::name_of(protocol));
     account state;
     test::running_server running(
         test::scripted{cancels_its_write, &state}, test::local_config(protocol));

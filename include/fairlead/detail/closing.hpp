@@ -102,11 +102,11 @@ inline asio::awaitable<void> close_in_order(connection_operations& connection)
     // Idle, and with everything it ever sent acknowledged.
     const bool owes_nothing =
         connection.was_idle_at_drain() && native::unacknowledged_bytes(stream.native_handle()) == 0;
-    if (stream.is_tls() && connection.may_say_goodbye()) {
-        co_await say_goodbye(connection);
-    }
     if (connection.is_open() && connection.has_sent_part()) {
         connection.close_socket(true); // the peer must not take it for the whole
+    }
+    if (connection.is_open() && stream.is_tls() && connection.may_say_goodbye()) {
+        co_await say_goodbye(connection);
     }
     if (connection.is_open()) {
         stream.shutdown_send();
@@ -162,6 +162,9 @@ struct close_done : stage_done
 /// Nothing runs for the connection any more, and why it ends is noted.
 inline void finish(connection_ref client)
 {
+    if (client->is_open() && client->has_unsent()) {
+        client->close_socket(true); // a write that nobody waits for any longer is cut
+    }
     client->end_operations();
     if (close_at_once(*client)) {
         client->over_if_done();

@@ -52,10 +52,10 @@ public:
         return ending_.is_noted();
     }
 
-    /// No TLS record was cut, so that close_notify may follow what was written.
+    /// No TLS record was cut and no write ended in the middle: close_notify may follow.
     bool may_say_goodbye() const noexcept
     {
-        return !write_cut_ && !ending_.has_transport_error();
+        return !write_cut_ && !sent_part_ && !ending_.has_transport_error();
     }
 
     /// Messages that were sent are not with the kernel yet, or an operation is pending for them.
@@ -81,7 +81,7 @@ public:
     /// The last write ended when some of it had been sent, and not all.
     bool has_sent_part() const noexcept
     {
-        return sent_part_ && !stream.is_tls();
+        return sent_part_;
     }
 
     /// Something is being written, or about to be.
