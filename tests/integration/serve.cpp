@@ -392,7 +392,7 @@ TEST_CASE("the handle stops the server, and serve returns the report", "[serve][
     const bool drains = GENERATE(true, false);
     auto child = child_process::fork([=](const reporter& report) {
         auto options = reporting_to(report);
-        fairlead::running_server* handle = nullptr; // valid until serve returns
+        std::atomic<fairlead::running_server*> handle = nullptr; // valid until serve returns
         options.on_start = [&](fairlead::running_server& server) {
             handle = &server;
             report.say("port " + std::to_string(server.local_endpoint().port()));
@@ -401,10 +401,10 @@ TEST_CASE("the handle stops the server, and serve returns the report", "[serve][
             std::array<char, 1> order{};
             co_await connection.read(asio::buffer(order));
             if (drains) { // from a shard's own thread
-                handle->shutdown(10s);
+                handle.load()->shutdown(10s);
                 co_await connection.drain_begun();
             } else {
-                handle->close();
+                handle.load()->close();
             }
         };
         const auto drain = fairlead::serve(serving, local(1h), options);

@@ -28,6 +28,7 @@
 #include <asio/associated_allocator.hpp>
 #include <asio/associated_executor.hpp>
 #include <asio/associator.hpp>
+#include <asio/executor_work_guard.hpp>
 #include <asio/post.hpp>
 
 #include <concepts>
@@ -83,6 +84,16 @@ bool is_same_executor(const Executor& own, const Associated& associated) noexcep
     }
 }
 
+/// Posts to a context that perhaps another thread runs. `function` may be the last work there, and
+/// the context be destroyed as soon as its `run` returns: that is not before the post, which signals
+/// after it has queued, is through.
+template <typename Executor, typename Function>
+void post_elsewhere(const Executor& executor, Function&& function)
+{
+    const auto until_posted = asio::make_work_guard(executor);
+    asio::post(executor, std::forward<Function>(function));
+}
+
 /// Runs `std::move(handler)(args...)` on the handler's executor, or on `own` when it has none;
 /// later, never inside the caller. When the two are the same, as they are for coroutines of the
 /// server's own thread, nothing goes through a type-erased executor, and nothing is allocated once
@@ -102,7 +113,7 @@ void post_completion(const Executor& own, Handler&& handler, Args... args)
                 complete(std::move(completed));
             });
     } else {
-        asio::post(
+        post_elsewhere(
             associated, wrapped_handler{std::move(complete), std::forward<Handler>(handler)});
     }
 }

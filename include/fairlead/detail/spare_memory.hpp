@@ -119,6 +119,7 @@ struct spared_handler
 
 template <typename Function>
 spared_handler(spare_memory*, Function) -> spared_handler<Function>;
+
 /// Runs the handler of `waiter` with `args` on its executor, later, by an operation in the waiter's
 /// own memory; the waiter is gone when the handler runs. A waiter has a `handler`, its `executor`
 /// (a work guard), the executor `home` of the own context, and `memory`. When the handler's executor
@@ -140,7 +141,7 @@ void post_in_spare_memory(std::unique_ptr<Waiter> waiter, Args... args)
     if (is_same_executor(home, associated)) {
         asio::post(home, std::move(wake));
     } else {
-        asio::post(associated, std::move(wake));
+        post_elsewhere(associated, std::move(wake));
     }
 }
 } // namespace fairlead::detail
