@@ -16,13 +16,17 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <future>
 #include <iterator>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -244,15 +248,35 @@ public:
         return server.local_endpoint().port();
     }
 
-    /// Runs `function()` on the server's thread and returns what it returns.
+    /// Runs `function()` on the server's thread and returns what it returns, or throws what it throws.
     template <typename Function>
     auto on_shard(Function function)
     {
-        std::packaged_task<decltype(function())()> task(std::move(function));
-        auto result = task.get_future();
-        // In a lambda: a bare packaged_task is a completion token to Asio, which takes its future again.
-        asio::post(context, [task = std::move(task)]() mutable { task(); });
-        return result.get();
+        using result = decltype(function());
+        std::optional<std::conditional_t<std::is_void_v<result>, bool, result>> returned;
+        std::exception_ptr thrown;
+        const auto done = std::make_shared<std::promise<void>>();
+        asio::post(context, [&, done] {
+            // What is thrown is let go here before the other thread hears of it: ThreadSanitizer
+            // does not see how libstdc++ counts the references of an exception.
+            try {
+                if constexpr (std::is_void_v<result>) {
+                    function();
+                } else {
+                    returned.emplace(function());
+                }
+            } catch (...) {
+                thrown = std::current_exception();
+            }
+            done->set_value();
+        });
+        done->get_future().wait();
+        if (thrown) {
+            std::rethrow_exception(thrown);
+        }
+        if constexpr (!std::is_void_v<result>) {
+            return std::move(*returned);
+        }
     }
 
     /// Starts a drain; the report comes when it is over.
