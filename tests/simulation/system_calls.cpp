@@ -1,0 +1,1 @@
+#include <fairlead/testing/system_calls.hpp>
