@@ -62,8 +62,7 @@ public:
     /// `std::system_error`: `errc::invalid_handler`, `invalid_address`, `invalid_config`,
     /// `invalid_tls_config`.
     tcp_server(asio::io_context& context, Handler handler, server_config config = {})
-        : tcp_server(
-              context, std::move(handler), detail::checked(std::move(config)), nullptr, nullptr)
+        : core_(context, std::move(handler), detail::checked(std::move(config)))
     {}
 
     tcp_server(const tcp_server&) = delete;
@@ -72,12 +71,7 @@ public:
     /// Closes whatever is open, as `close()` does, before it returns. On the context's thread, or
     /// while nothing runs the context, and never from a hook or a handler. No hook is called
     /// afterwards.
-    ~tcp_server()
-    {
-        core_->close_everything();
-        core_->hooks.mute();
-        core_->close_everything(); // a hook may have started it again
-    }
+    ~tcp_server() = default;
 
     /// Hooks: to be set before `open()`; afterwards, until the server has stopped, setting one
     /// throws `std::system_error` with `errc::already_running`. An empty function removes it.
@@ -123,7 +117,7 @@ public:
     /// as well. Throws as `open()`.
     asio::awaitable<void> listen()
     {
-        return detail::listen(core_);
+        return detail::listen(core_.shared());
     }
 
     /// Stops accepting and lets the handlers finish: `connection::draining()` turns true, and
@@ -142,7 +136,7 @@ public:
     /// are refused by the kernel.
     asio::awaitable<drain_report> shutdown(std::chrono::milliseconds deadline)
     {
-        return detail::shutdown(core_, deadline);
+        return detail::shutdown(core_.shared(), deadline);
     }
 
     /// Stops accepting and closes every connection now: operations end with `errc::server_closed`.
@@ -225,35 +219,13 @@ public:
     }
 
 private:
-    template <connection_handler Any>
-        requires std::copy_constructible<Any>
-    friend class sharded_server;
-
-    /// A server whose limit and TLS context may be shared with others.
-    tcp_server(
-        asio::io_context& context, Handler handler, server_config config,
-        std::shared_ptr<detail::connection_limit> limit, std::shared_ptr<const tls_context> tls)
-    {
-        if (detail::is_empty_handler(handler)) {
-            throw std::system_error(make_error_code(errc::invalid_handler), "the handler is null");
-        }
-        if (!limit) {
-            limit = std::make_shared<detail::connection_limit>(config.max_connections);
-        }
-        if (!tls && config.tls) {
-            tls = std::make_shared<tls_context>(*config.tls);
-        }
-        core_ = std::make_shared<detail::server_core_of<Handler>>(
-            context, std::move(handler), std::move(config), std::move(limit), std::move(tls));
-    }
-
     hooks& settable()
     {
         core_->require_stopped();
         return core_->hooks.callbacks;
     }
 
-    std::shared_ptr<detail::server_core_of<Handler>> core_;
+    detail::server_owner<Handler> core_;
 };
 } // namespace fairlead
 

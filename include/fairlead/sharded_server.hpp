@@ -62,7 +62,7 @@ public:
         std::vector<detail::server_core*> parts;
         for (std::size_t index = 0; index < count; ++index) {
             shards_.push_back(std::make_unique<shard>(handler, config, limit, tls));
-            parts.push_back(shards_.back()->server.core_.get());
+            parts.push_back(shards_.back()->server.operator->());
         }
         group_.emplace(std::move(parts), std::move(config), spreads_by_kernel);
     }
@@ -219,7 +219,7 @@ private:
         {}
 
         asio::io_context context{1};
-        tcp_server<Handler> server;
+        detail::server_owner<Handler> server;
     };
 
     std::vector<std::unique_ptr<shard>> shards_;

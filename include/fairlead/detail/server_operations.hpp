@@ -101,6 +101,55 @@ private:
     Handler handler_;
 };
 
+/// The state of a server, which lives on while something of it is posted. Its owner closes everything
+/// when it goes.
+template <typename Handler>
+class server_owner
+{
+public:
+    /// `limit` and `tls` where they are shared with others; null: its own, as `config` says.
+    server_owner(
+        asio::io_context& context, Handler handler, server_config config,
+        std::shared_ptr<connection_limit> limit = nullptr,
+        std::shared_ptr<const tls_context> tls = nullptr)
+    {
+        if (is_empty_handler(handler)) {
+            throw std::system_error(make_error_code(errc::invalid_handler), "the handler is null");
+        }
+        if (!limit) {
+            limit = std::make_shared<connection_limit>(config.max_connections);
+        }
+        if (!tls && config.tls) {
+            tls = std::make_shared<tls_context>(*config.tls);
+        }
+        core_ = std::make_shared<server_core_of<Handler>>(
+            context, std::move(handler), std::move(config), std::move(limit), std::move(tls));
+    }
+
+    server_owner(const server_owner&) = delete;
+    server_owner& operator=(const server_owner&) = delete;
+
+    ~server_owner()
+    {
+        core_->close_everything();
+        core_->hooks.mute();
+        core_->close_everything(); // a hook may have started it again
+    }
+
+    server_core* operator->() const noexcept
+    {
+        return core_.get();
+    }
+
+    std::shared_ptr<server_core> shared() const noexcept
+    {
+        return core_;
+    }
+
+private:
+    std::shared_ptr<server_core_of<Handler>> core_;
+};
+
 inline server_config checked(server_config config)
 {
     throw_first_problem(config);
