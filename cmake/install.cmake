@@ -10,7 +10,7 @@ endif()
 
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/fairlead)
 
-install(TARGETS fairlead EXPORT fairlead-targets FILE_SET HEADERS)
+install(TARGETS fairlead EXPORT fairlead-targets FILE_SET HEADERS FILE_SET testing)
 install(EXPORT fairlead-targets NAMESPACE fairlead:: DESTINATION ${package_dir})
 
 configure_package_config_file(

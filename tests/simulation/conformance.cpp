@@ -1,6 +1,5 @@
 #include "simulation/conformance.hpp"
 #include "support/catch.hpp"
-
 #include <fairlead/testing/kernel/kernel.hpp>
 
 #include <cstdlib>

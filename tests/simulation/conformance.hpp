@@ -5,10 +5,18 @@
 #define FAIRLEAD_TESTS_SIMULATION_CONFORMANCE_HPP
 
 #include <arpa/inet.h>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <string>
+#include <string_view>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -16,15 +24,6 @@
 #include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#include <array>
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <cstdio>
-#include <cstring>
-#include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -300,7 +299,8 @@ public:
         }
         std::string text;
         for (int index = 0; index < n; ++index) {
-            text += (index == 0 ? "" : " and ") + events(told[static_cast<std::size_t>(index)].events);
+            text +=
+                (index == 0 ? "" : " and ") + events(told[static_cast<std::size_t>(index)].events);
         }
         return n == 0 ? "nothing" : text;
     }

@@ -99,8 +99,7 @@ const std::vector<row> rows = {
          sockaddr_in6 address = {};
          address.sin6_family = AF_INET6;
          address.sin6_addr = in6addr_loopback;
-         t.call(
-             "v6 on v4", ::bind(four, reinterpret_cast<sockaddr*>(&address), sizeof address));
+         t.call("v6 on v4", ::bind(four, reinterpret_cast<sockaddr*>(&address), sizeof address));
          const sockaddr_in other = loopback();
          t.call("v4 on v6", ::bind(six, as_sockaddr(other), sizeof other));
      }},
@@ -633,7 +632,9 @@ const std::vector<row> rows = {
          t.call("SO_RCVBUF", get(s, SOL_SOCKET, SO_RCVBUF));
      }},
     {"a listener says that it is one",
-     [](transcript& t) { t.call("SO_ACCEPTCONN", get(make_listener(), SOL_SOCKET, SO_ACCEPTCONN)); }},
+     [](transcript& t) {
+         t.call("SO_ACCEPTCONN", get(make_listener(), SOL_SOCKET, SO_ACCEPTCONN));
+     }},
     {"a deferred accept waits for the first bytes",
      [](transcript& t) {
          const descriptor listener = make_listener();

@@ -3,19 +3,18 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_ADDRESS_HPP
 #define FAIRLEAD_TESTING_KERNEL_ADDRESS_HPP
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-
 #include <algorithm>
+#include <arpa/inet.h>
 #include <array>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <netinet/in.h>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <sys/socket.h>
 
 namespace fairlead::testing::simulated
 {
@@ -42,10 +41,11 @@ struct address
 
     bool is_loopback() const noexcept
     {
-        return is_v4() ? bytes[12] == 127
-                       : bytes[15] == 1 && std::all_of(bytes.begin(), bytes.end() - 1, [](auto byte) {
-                             return byte == 0;
-                         });
+        return is_v4()
+                   ? bytes[12] == 127
+                   : bytes[15] == 1 && std::all_of(bytes.begin(), bytes.end() - 1, [](auto byte) {
+                         return byte == 0;
+                     });
     }
 
     bool has_same_host(const address& other) const noexcept

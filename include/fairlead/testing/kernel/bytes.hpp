@@ -3,12 +3,11 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_BYTES_HPP
 #define FAIRLEAD_TESTING_KERNEL_BYTES_HPP
 
-#include <sys/uio.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <span>
+#include <sys/uio.h>
 #include <vector>
 
 namespace fairlead::testing::simulated
@@ -92,8 +91,7 @@ inline std::size_t copy_front(const byte_queue& from, std::span<const iovec> int
 }
 
 /// Appends at most `limit` bytes.
-inline std::size_t push_front_of(
-    std::span<const iovec> from, byte_queue& into, std::size_t limit)
+inline std::size_t push_front_of(std::span<const iovec> from, byte_queue& into, std::size_t limit)
 {
     std::size_t pushed = 0;
     for (const iovec& part : from) {

@@ -8,8 +8,6 @@
 #include <fairlead/testing/kernel/file.hpp>
 #include <fairlead/testing/random.hpp>
 
-#include <sys/epoll.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <sys/epoll.h>
 #include <utility>
 #include <vector>
 
@@ -144,7 +143,8 @@ public:
     {
         std::string all;
         for (const auto& [where, one] : items_) {
-            all += "    descriptor " + std::to_string(where.first) + ", " + one->target->name() + "\n";
+            all +=
+                "    descriptor " + std::to_string(where.first) + ", " + one->target->name() + "\n";
         }
         return all;
     }
@@ -206,8 +206,8 @@ private:
             nested != nullptr && nested->reaches(*this)) {
             return -ELOOP;
         }
-        item& added = *items_.emplace(where, std::make_unique<item>(*this, target, event))
-                           .first->second;
+        item& added =
+            *items_.emplace(where, std::make_unique<item>(*this, target, event)).first->second;
         enter_if_ready(added);
         return 0;
     }

@@ -65,9 +65,10 @@ public:
                 continue;
             }
             ++one.seen;
-            const bool is_its_turn = one.seen >= one.when.nth &&
-                                     (one.when.times == 0 || one.struck < one.when.times);
-            if (is_its_turn && (one.when.probability >= 1 || random_.chance(one.when.probability))) {
+            const bool is_its_turn =
+                one.seen >= one.when.nth && (one.when.times == 0 || one.struck < one.when.times);
+            if (is_its_turn &&
+                (one.when.probability >= 1 || random_.chance(one.when.probability))) {
                 ++one.struck;
                 ++reached_[{which, one.error}];
                 return one.error;

@@ -3,17 +3,20 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_FILE_HPP
 #define FAIRLEAD_TESTING_KERNEL_FILE_HPP
 
-#include <fcntl.h>
-#include <sys/epoll.h>
-#include <sys/uio.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#if !defined(__linux__)
+#error "fairlead/testing: the simulated kernel is one of Linux"
+#endif
+
+#include <fcntl.h>
 #include <memory>
 #include <span>
 #include <string>
+#include <sys/epoll.h>
+#include <sys/uio.h>
 #include <vector>
 
 namespace fairlead::testing::simulated
@@ -82,8 +85,7 @@ public:
 
     void remove_watcher(watcher& one) noexcept
     {
-        watchers_.erase(
-            std::remove(watchers_.begin(), watchers_.end(), &one), watchers_.end());
+        watchers_.erase(std::remove(watchers_.begin(), watchers_.end(), &one), watchers_.end());
     }
 
     /// To be called after every change.

@@ -7,15 +7,14 @@
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/kernel/pipe.hpp>
 
-#include <fcntl.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <fcntl.h>
 #include <span>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <utility>
 #include <vector>
 
@@ -27,8 +26,7 @@ inline std::span<const iovec> parts_of(const iovec* parts, int count) noexcept
 }
 
 /// Of a socket, pipe, timer or event counter, as `which` names the call.
-inline answer read_from(
-    kernel& in, call which, int fd, std::span<const iovec> parts, int flags = 0)
+inline answer read_from(kernel& in, call which, int fd, std::span<const iovec> parts, int flags = 0)
 {
     const file_ptr from = in.table.find(fd);
     const bool may_wait = from && !from->is_nonblocking() && (flags & MSG_DONTWAIT) == 0;
@@ -89,8 +87,7 @@ inline answer writev(kernel& in, int fd, const iovec* parts, int count)
 
 inline answer close(kernel& in, int fd)
 {
-    const answer result =
-        in.run(call::close, fd, 0, [&] { return in.table.close(fd); });
+    const answer result = in.run(call::close, fd, 0, [&] { return in.table.close(fd); });
     if (result != -EBADF) { // a close that fails has closed all the same (close(2))
         in.table.close(fd);
     }

@@ -54,8 +54,13 @@ class kernel
 {
 public:
     explicit kernel(std::uint64_t seed)
-        : random_(seed), when(random_.fork()), net(when, random_.fork()), errors(random_.fork()),
-          wake_up_random_(random_.fork()), entropy_(random_.fork()), before_(current_)
+        : random_(seed),
+          when(random_.fork()),
+          net(when, random_.fork()),
+          errors(random_.fork()),
+          wake_up_random_(random_.fork()),
+          entropy_(random_.fork()),
+          before_(current_)
     {
         current_ = this;
     }
@@ -246,10 +251,11 @@ private:
         if (++calls_without_time_ <= most_calls_without_time) {
             return;
         }
-        const std::string told =
-            "a circle: " + std::to_string(calls_without_time_) +
-            " system calls and no time has passed; now " + std::string(to_string(which)) +
-            " on descriptor " + std::to_string(descriptor) + ". The last calls:\n" + record.last(20);
+        const std::string told = "a circle: " + std::to_string(calls_without_time_) +
+                                 " system calls and no time has passed; now " +
+                                 std::string(to_string(which)) + " on descriptor " +
+                                 std::to_string(descriptor) + ". The last calls:\n" +
+                                 record.last(20);
         if (which == call::epoll_wait || which == call::poll) {
             calls_without_time_ = 0;
             throw simulation_failure(told);
@@ -264,7 +270,8 @@ private:
     void wake_later(int descriptor)
     {
         if (const file_ptr one = table.find(descriptor)) {
-            const instant soon = wake_up_random_.between(instant(0), instant(std::chrono::milliseconds(1)));
+            const instant soon =
+                wake_up_random_.between(instant(0), instant(std::chrono::milliseconds(1)));
             when.after(soon, [weak = std::weak_ptr(one)] {
                 if (const auto alive = weak.lock()) {
                     alive->wake(0);

@@ -69,7 +69,8 @@ public:
     {
         const std::size_t most = options.segment == 0 ? wanted : std::min(wanted, options.segment);
         return most > 1 && random_.chance(options.split)
-                   ? static_cast<std::size_t>(random_.between(1, static_cast<std::int64_t>(most) - 1))
+                   ? static_cast<std::size_t>(
+                         random_.between(1, static_cast<std::int64_t>(most) - 1))
                    : most;
     }
 
@@ -117,10 +118,10 @@ private:
 
     instant time_for(std::size_t bytes) const noexcept
     {
-        return options.bandwidth == 0
-                   ? instant(0)
-                   : instant(static_cast<std::int64_t>(
-                         static_cast<double>(bytes) * 1e9 / static_cast<double>(options.bandwidth)));
+        return options.bandwidth == 0 ? instant(0)
+                                      : instant(static_cast<std::int64_t>(
+                                            static_cast<double>(bytes) * 1e9 /
+                                            static_cast<double>(options.bandwidth)));
     }
 
     agenda& agenda_;

@@ -177,7 +177,8 @@ private:
         if (one.is_any() && !one.is_v4()) {
             return !only_v6 || !other.is_v4();
         }
-        return (one.is_any() && other.is_v4()) || (other.is_any() && (one.is_v4() == other.is_v4()));
+        return (one.is_any() && other.is_v4()) ||
+               (other.is_any() && (one.is_v4() == other.is_v4()));
     }
 
     bool is_taken(const tcp_socket& asks, const address& wanted)
@@ -194,11 +195,11 @@ private:
                 return one->options.at(SOL_SOCKET, name) != 0 &&
                        asks.options.at(SOL_SOCKET, name) != 0;
             };
-            const bool may_share = both(SO_REUSEPORT) ||
-                                   (both(SO_REUSEADDR) &&
-                                    one->state() != tcp_socket::phase::listening);
-            return !may_share && (overlap(*one, one->local, wanted) ||
-                                  overlap(asks, wanted, one->local));
+            const bool may_share =
+                both(SO_REUSEPORT) ||
+                (both(SO_REUSEADDR) && one->state() != tcp_socket::phase::listening);
+            return !may_share &&
+                   (overlap(*one, one->local, wanted) || overlap(asks, wanted, one->local));
         });
     }
 

@@ -8,16 +8,15 @@
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/kernel/tcp_socket.hpp>
 
-#include <netdb.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <netdb.h>
+#include <netinet/tcp.h>
 #include <new>
 #include <span>
 #include <string>
+#include <sys/socket.h>
 #include <utility>
 
 namespace fairlead::testing::simulated::calls
@@ -64,8 +63,7 @@ inline answer listen(kernel& in, int fd, int backlog)
     });
 }
 
-inline answer accept_as(
-    kernel& in, call which, int fd, sockaddr* from, socklen_t* size, int flags)
+inline answer accept_as(kernel& in, call which, int fd, sockaddr* from, socklen_t* size, int flags)
 {
     const file_ptr listener = in.table.find(fd);
     const bool may_wait = listener && !listener->is_nonblocking();
@@ -167,8 +165,7 @@ inline answer shutdown(kernel& in, int fd, int how)
     });
 }
 
-inline answer setsockopt(
-    kernel& in, int fd, int level, int name, const void* value, socklen_t size)
+inline answer setsockopt(kernel& in, int fd, int level, int name, const void* value, socklen_t size)
 {
     return on_socket(in, call::setsockopt, fd, name, [&](const auto& one) {
         return one->options.set(level, name, value, size);
@@ -229,8 +226,7 @@ inline int getaddrinfo(
     kernel& in, const char* host, const char* service, const addrinfo* hints, addrinfo** found)
 {
     const auto known = in.names.find(host);
-    if (known == in.names.end() ||
-        (hints != nullptr && (hints->ai_flags & AI_NUMERICHOST) != 0)) {
+    if (known == in.names.end() || (hints != nullptr && (hints->ai_flags & AI_NUMERICHOST) != 0)) {
         return EAI_NONAME;
     }
     const int family = hints == nullptr ? AF_UNSPEC : hints->ai_family;

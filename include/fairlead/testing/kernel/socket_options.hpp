@@ -6,14 +6,13 @@
 
 #include <fairlead/testing/kernel/file.hpp>
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <utility>
 #include <vector>
 
@@ -143,9 +142,9 @@ private:
             {IPPROTO_IP, IP_TOS, 0, 0, 255},
             {IPPROTO_IPV6, IPV6_TCLASS, 0, -1, 255},
         }};
-        const auto* const found = std::find_if(
-            all.begin(), all.end(),
-            [&](const option& one) { return one.level == level && one.name == name; });
+        const auto* const found = std::find_if(all.begin(), all.end(), [&](const option& one) {
+            return one.level == level && one.name == name;
+        });
         return found == all.end() ? nullptr : found;
     }
 

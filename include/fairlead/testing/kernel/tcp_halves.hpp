@@ -22,7 +22,7 @@ struct send_half
     bool is_shut = false; // a FIN is to follow the last byte
     bool fin_sent = false;
     bool fin_acknowledged = false;
-    bool wants_space = false; // who writes has been told to wait
+    bool wants_space = false;            // who writes has been told to wait
     std::optional<instant> stands_since; // nothing was acknowledged since, and something should be
 
     std::size_t queued() const noexcept

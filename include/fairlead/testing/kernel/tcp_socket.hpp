@@ -1,6 +1,6 @@
 // fairlead: a TCP socket as its user sees it: buffers that fill, FIN and reset in all their causes,
-// and the readiness that Linux reports (net/ipv4/tcp.c). There are no packets here: what one end
-// sends arrives at the other by a link. Who may connect to whom is the network's business.
+// and the readiness that Linux reports (net/ipv4/tcp.c). What the ends tell each other is in
+// tcp_arrivals.hpp; who may connect to whom is the network's business.
 
 #ifndef FAIRLEAD_TESTING_KERNEL_TCP_SOCKET_HPP
 #define FAIRLEAD_TESTING_KERNEL_TCP_SOCKET_HPP
@@ -34,11 +34,11 @@ class tcp_socket final : public file
 public:
     enum class phase
     {
-        fresh,      // neither connected nor listening
+        fresh, // neither connected nor listening
         listening,
         connecting,
         established,
-        closed,     // after a reset, or when both ends have finished
+        closed, // after a reset, or when both ends have finished
     };
 
     tcp_socket(agenda& when, orphanage& orphans, bool is_v6) : agenda_(when), orphans_(orphans)
@@ -229,9 +229,7 @@ public:
             told.tcpi_unacked = static_cast<std::uint32_t>(queue_.size());
             told.tcpi_sacked = static_cast<std::uint32_t>(backlog_);
         } else {
-            told.tcpi_state = !is_connected()   ? closed
-                              : in_.fin_arrived ? close_wait
-                                                : established;
+            told.tcpi_state = !is_connected() ? closed : in_.fin_arrived ? close_wait : established;
             told.tcpi_unacked = static_cast<std::uint32_t>(out_.queued());
         }
         return told;
@@ -337,24 +335,7 @@ public:
     }
 
     /// The path has been cut: what keep-alive and retransmission find out, in time.
-    void path_was_cut()
-    {
-        watch_progress();
-        if (options.at(SOL_SOCKET, SO_KEEPALIVE) != 0) {
-            const auto seconds = [this](int name) {
-                return std::chrono::seconds(options.at(IPPROTO_TCP, name));
-            };
-            const auto user = std::chrono::milliseconds(options.at(IPPROTO_TCP, TCP_USER_TIMEOUT));
-            const instant probing = user.count() > 0
-                                        ? instant(user)
-                                        : seconds(TCP_KEEPINTVL) * options.at(IPPROTO_TCP, TCP_KEEPCNT);
-            later(seconds(TCP_KEEPIDLE) + probing, [](tcp_socket& self) {
-                if (self.is_cut()) {
-                    self.time_out();
-                }
-            });
-        }
-    }
+    void path_was_cut();
 
     socket_options options;
     address local;
@@ -363,223 +344,32 @@ public:
     std::function<void()> on_stop_listening; // set by the network
 
 private:
-    static constexpr std::chrono::seconds retransmission_ends{924}; // tcp_retries2 = 15
-    static constexpr std::chrono::seconds fin_wait{60};             // tcp_fin_timeout
-
     template <typename Action>
-    void later(instant delay, Action action)
-    {
-        agenda_.after(delay, [weak = weak_from_this(), action] {
-            if (const auto self = std::static_pointer_cast<tcp_socket>(weak.lock())) {
-                action(*self);
-            }
-        });
-    }
+    void later(instant delay, Action action);
 
     /// `action(end)` when it has come to the other end. Where there is no such end any more, the
     /// answer is a reset.
     template <typename Action>
-    void tell_peer(std::size_t bytes, bool is_answered, Action action)
-    {
-        path_.out->carry(
-            bytes, [other = peer_.lock(), weak = weak_from_this(), back = path_.back, is_answered,
-                    action = std::move(action)]() mutable {
-                if (other && other->phase_ == phase::established) {
-                    action(*other);
-                } else if (is_answered) {
-                    back->carry(0, [weak] {
-                        if (const auto self = std::static_pointer_cast<tcp_socket>(weak.lock())) {
-                            self->reset_arrives();
-                        }
-                    });
-                }
-            });
-    }
+    void tell_peer(std::size_t bytes, bool is_answered, Action action);
 
-    void send_reset()
-    {
-        tell_peer(0, false, [](tcp_socket& other) { other.reset_arrives(); });
-    }
+    void send_reset();
+    void pump();
+    void announce(std::size_t bytes);
 
-    void pump()
-    {
-        if (phase_ != phase::established) {
-            return;
-        }
-        while (!out_.waiting.empty() && out_.window > 0) {
-            const std::size_t size =
-                path_.out->segment_of(std::min(out_.waiting.size(), out_.window));
-            out_.in_flight += size;
-            out_.window -= size;
-            tell_peer(size, true, [bytes = out_.waiting.take(size)](tcp_socket& other) {
-                other.data_arrives(bytes);
-            });
-        }
-        if (out_.is_shut && out_.waiting.empty() && !out_.fin_sent) {
-            out_.fin_sent = true;
-            tell_peer(0, true, [](tcp_socket& other) { other.fin_arrives(); });
-        }
-        watch_progress();
-    }
+    void data_arrives(std::span<const char> bytes);
+    void fin_arrives();
+    void reset_arrives();
+    void acknowledgement_arrives(std::size_t bytes);
+    void window_opens(std::size_t bytes);
+    void arrived_first();
 
-    void data_arrives(std::span<const char> bytes)
-    {
-        if (in_.is_shut && out_.is_shut) { // nobody is ever going to read this
-            send_reset();
-            die();
-            return;
-        }
-        in_.arrived.push(bytes);
-        tell_peer(0, false, [size = bytes.size()](tcp_socket& other) {
-            other.acknowledgement_arrives(size);
-        });
-        arrived_first();
-        wake(EPOLLIN | EPOLLRDNORM | EPOLLRDBAND);
-    }
-
-    void fin_arrives()
-    {
-        in_.fin_arrived = in_.is_shut = true;
-        tell_peer(0, false, [](tcp_socket& other) {
-            other.out_.fin_acknowledged = true;
-            other.watch_progress();
-            other.bury_when_done();
-        });
-        arrived_first();
-        wake(0);
-        bury_when_done();
-    }
-
-    void reset_arrives()
-    {
-        if (phase_ == phase::established) {
-            error_ = in_.fin_arrived ? EPIPE : ECONNRESET;
-            die();
-        }
-    }
-
-    void acknowledgement_arrives(std::size_t bytes)
-    {
-        out_.in_flight -= std::min(bytes, out_.in_flight);
-        made_progress();
-        pump();
-        if (out_.wants_space && out_.is_writable()) {
-            out_.wants_space = false;
-            wake(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
-        }
-    }
-
-    void window_opens(std::size_t bytes)
-    {
-        out_.window += bytes;
-        made_progress();
-        pump();
-    }
-
-    /// So many bytes were read: the other end may send as many more. Like Linux, it is not told of
-    /// a few bytes at a time, unless it waits for them.
-    void announce(std::size_t bytes)
-    {
-        in_.to_announce += bytes;
-        const auto other = peer_.lock();
-        if (phase_ != phase::established || !other) {
-            return;
-        }
-        if (other->out_.waiting.empty() && other->out_.window >= in_.capacity / 2) {
-            other->out_.window += std::exchange(in_.to_announce, 0); // nobody sees when
-            return;
-        }
-        tell_peer(0, false, [size = std::exchange(in_.to_announce, 0)](tcp_socket& sender) {
-            sender.window_opens(size);
-        });
-    }
-
-    void arrived_first()
-    {
-        if (const auto action = std::exchange(first_arrival_, nullptr)) {
-            action();
-        }
-    }
-
-    bool is_cut() const noexcept
-    {
-        return phase_ == phase::established && (path_.out->is_held() || path_.back->is_held());
-    }
-
-    bool is_waiting_for_peer() const noexcept
-    {
-        return phase_ == phase::established &&
-               (out_.queued() > 0 || (out_.fin_sent && !out_.fin_acknowledged));
-    }
-
-    void made_progress() noexcept
-    {
-        out_.stands_since.reset();
-    }
-
-    /// Zero: it may stand for ever. A peer that only does not read is probed, and answers.
-    instant patience() const noexcept
-    {
-        const std::chrono::milliseconds user(options.at(IPPROTO_TCP, TCP_USER_TIMEOUT));
-        return user.count() > 0 ? instant(user) : is_cut() ? instant(retransmission_ends) : instant(0);
-    }
-
-    void watch_progress()
-    {
-        if (!is_waiting_for_peer()) {
-            out_.stands_since.reset();
-            return;
-        }
-        if (!out_.stands_since) {
-            out_.stands_since = agenda_.now();
-        }
-        if (is_watched_ || patience() == instant(0)) {
-            return;
-        }
-        is_watched_ = true;
-        later(*out_.stands_since + patience() - agenda_.now(), [](tcp_socket& self) {
-            self.is_watched_ = false;
-            if (self.is_waiting_for_peer() && self.patience() > instant(0) &&
-                self.agenda_.now() - self.out_.stands_since.value_or(self.agenda_.now()) >=
-                    self.patience()) {
-                self.time_out();
-            } else {
-                self.watch_progress();
-            }
-        });
-    }
-
-    void time_out()
-    {
-        error_ = ETIMEDOUT;
-        die();
-    }
-
-    void die()
-    {
-        const auto keep = shared_from_this();
-        out_.drop();
-        in_.is_shut = out_.is_shut = true;
-        phase_ = phase::closed;
-        orphans_.erase(this);
-        wake(0);
-    }
-
-    void bury_when_done()
-    {
-        if (phase_ != phase::established || !out_.fin_acknowledged) {
-            return;
-        }
-        if (in_.fin_arrived) {
-            die();
-        } else if (is_released_) {
-            later(fin_wait, [](tcp_socket& self) {
-                if (self.phase_ == phase::established) {
-                    self.die();
-                }
-            });
-        }
-    }
+    bool is_cut() const noexcept;
+    bool is_waiting_for_peer() const noexcept;
+    instant patience() const noexcept;
+    void watch_progress();
+    void time_out();
+    void die();
+    void bury_when_done();
 
     void stop_listening()
     {
@@ -608,5 +398,7 @@ private:
     std::size_t backlog_ = 0;
 };
 } // namespace fairlead::testing::simulated
+
+#include <fairlead/testing/kernel/tcp_arrivals.hpp>
 
 #endif // FAIRLEAD_TESTING_KERNEL_TCP_SOCKET_HPP

@@ -6,8 +6,6 @@
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/file.hpp>
 
-#include <sys/timerfd.h>
-
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -15,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <sys/timerfd.h>
 #include <utility>
 
 namespace fairlead::testing::simulated

@@ -8,12 +8,6 @@
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/kernel/timer.hpp>
 
-#include <poll.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/timerfd.h>
-#include <time.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -21,7 +15,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <poll.h>
 #include <span>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
 
 namespace fairlead::testing::simulated::calls
 {
@@ -29,9 +28,9 @@ namespace fairlead::testing::simulated::calls
 template <typename Look>
 answer wait_until(kernel& in, int timeout, Look look)
 {
-    const auto limit = timeout < 0 ? std::nullopt
-                                   : std::optional<instant>(
-                                         in.when.now() + std::chrono::milliseconds(timeout));
+    const auto limit =
+        timeout < 0 ? std::nullopt
+                    : std::optional<instant>(in.when.now() + std::chrono::milliseconds(timeout));
     for (;;) {
         const answer found = look();
         if (found != 0 || (limit && in.when.now() >= *limit)) {
@@ -97,8 +96,8 @@ inline answer epoll_wait(kernel& in, int fd, epoll_event* events, int most, int 
 inline bool is_simulated(const pollfd* asked, nfds_t count) noexcept
 {
     return count == 0 || std::any_of(asked, asked + count, [](const pollfd& one) {
-        return descriptor_table::has_number(one.fd);
-    });
+               return descriptor_table::has_number(one.fd);
+           });
 }
 
 /// Real descriptors among them are never ready.
@@ -115,8 +114,9 @@ inline answer poll(kernel& in, pollfd* asked, nfds_t count, int timeout)
                 }
                 const file_ptr of = in.table.find(one.fd);
                 // Both families of constants have the same values.
-                const auto wanted = static_cast<std::uint32_t>(
-                    static_cast<unsigned short>(one.events)) | EPOLLERR | EPOLLHUP;
+                const auto wanted =
+                    static_cast<std::uint32_t>(static_cast<unsigned short>(one.events)) | EPOLLERR |
+                    EPOLLHUP;
                 if (of) {
                     one.revents = static_cast<short>(of->poll() & wanted);
                 } else if (descriptor_table::has_number(one.fd)) {
@@ -212,9 +212,8 @@ inline answer getrandom(kernel& in, void* into, std::size_t size, unsigned flags
 {
     return in.run(call::getrandom, -1, static_cast<long>(flags), [&] {
         auto* const bytes = static_cast<unsigned char*>(into);
-        std::generate(bytes, bytes + size, [&] {
-            return static_cast<unsigned char>(in.entropy().next());
-        });
+        std::generate(
+            bytes, bytes + size, [&] { return static_cast<unsigned char>(in.entropy().next()); });
         return static_cast<answer>(size);
     });
 }
