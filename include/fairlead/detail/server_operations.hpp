@@ -141,6 +141,11 @@ public:
         return core_.get();
     }
 
+    server_core& operator*() const noexcept
+    {
+        return *core_;
+    }
+
     std::shared_ptr<server_core> shared() const noexcept
     {
         return core_;
