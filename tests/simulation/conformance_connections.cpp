@@ -6,7 +6,7 @@ namespace conformance
 {
 namespace
 {
-const std::vector<row> rows = {
+const std::vector<row> connection_table = {
     // -- names and states
     {"a fresh socket hangs up and is writable",
      [](transcript& t) { t.say("state", state(make_socket())); }},
@@ -656,6 +656,6 @@ const std::vector<row> rows = {
 
 const std::vector<row>& connection_rows()
 {
-    return rows;
+    return connection_table;
 }
 } // namespace conformance

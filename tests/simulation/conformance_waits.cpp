@@ -20,7 +20,7 @@ std::string count_in(int fd)
                                                 : std::to_string(count);
 }
 
-const std::vector<row> rows = {
+const std::vector<row> waiting_table = {
     // -- level-triggered
     {"a level is told as long as it holds",
      [](transcript& t) {
@@ -550,6 +550,6 @@ const std::vector<row> rows = {
 
 const std::vector<row>& waiting_rows()
 {
-    return rows;
+    return waiting_table;
 }
 } // namespace conformance

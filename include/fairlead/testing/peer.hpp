@@ -58,7 +58,7 @@ public:
 
 /// One connection of a client. Made by `simulation::connect`, and lives as long as the simulation.
 /// The calls that expect something run the simulation until it has happened. Each returns the peer.
-class peer : private simulated::watcher
+class peer final : private simulated::watcher
 {
 public:
     peer(simulated::kernel& in, std::function<void(const peer&, const std::function<bool()>&)> wait)

@@ -69,12 +69,7 @@ public:
 
     ~simulation()
     {
-        kernel_.set_others(nullptr);
-        kernel_.errors.clear();
-        scripts_.clear();
-        peers_.clear();
-        servers_.clear();
-        contexts_.clear();
+        discard();
     }
 
     std::uint64_t seed() const noexcept
@@ -287,9 +282,7 @@ public:
             one->close();
         }
         run_until([] { return false; }, std::chrono::seconds(1));
-        peers_.clear();
-        servers_.clear();
-        contexts_.clear();
+        discard();
         if (kernel_.table.count() != 0) {
             throw simulation_failure("descriptors are left at the end:\n" + kernel_.describe());
         }
@@ -297,6 +290,18 @@ public:
             throw simulation_failure(
                 "a thread was to be started (pthread_create): a simulation has one thread");
         }
+    }
+
+    /// Drops every script, peer and server as they are, for a test whose own parts they refer to.
+    void discard()
+    {
+        kernel_.set_others(nullptr);
+        kernel_.errors.clear();
+        check_ = nullptr;
+        scripts_.clear();
+        peers_.clear();
+        servers_.clear();
+        contexts_.clear();
     }
 
 private:

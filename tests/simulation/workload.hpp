@@ -1,0 +1,306 @@
+// A random workload: servers of every kind, clients of every kind, faults of every kind, and an
+// operator who does not sit still. Then everything heals, and service must be back.
+
+#ifndef FAIRLEAD_TESTS_SIMULATION_WORKLOAD_HPP
+#define FAIRLEAD_TESTS_SIMULATION_WORKLOAD_HPP
+
+#include "simulation/choices.hpp"
+#include "simulation/workload_clients.hpp"
+#include "simulation/workload_servers.hpp"
+#include <fairlead/testing/simulation.hpp>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace workload
+{
+struct fault
+{
+    const char* calls;
+    int error;
+};
+
+/// What Linux's manual pages name, and libraries must survive.
+inline const std::vector<fault>& faults()
+{
+    static const std::vector<fault> all = {
+        {"accept*", EMFILE},       {"accept*", ENFILE},       {"accept*", ENOBUFS},
+        {"accept*", ENOMEM},       {"accept*", ECONNABORTED}, {"accept*", EPROTO},
+        {"accept*", EPERM},        {"accept*", EINTR},        {"accept*", ENETDOWN},
+        {"accept*", ENOPROTOOPT},  {"accept*", EHOSTDOWN},    {"accept*", ENONET},
+        {"accept*", EHOSTUNREACH}, {"accept*", EOPNOTSUPP},   {"accept*", ENETUNREACH},
+        {"accept*", EAGAIN},       {"recv*", ECONNRESET},     {"recv*", EINTR},
+        {"recv*", EAGAIN},         {"recv*", ETIMEDOUT},      {"recv*", ENOMEM},
+        {"recv*", EHOSTUNREACH},   {"send*", ECONNRESET},     {"send*", EPIPE},
+        {"send*", EINTR},          {"send*", EAGAIN},         {"send*", ENOBUFS},
+        {"send*", ENOMEM},         {"send*", ETIMEDOUT},      {"send*", EHOSTUNREACH},
+        {"setsockopt", ENOBUFS},   {"setsockopt", EINVAL},    {"getsockname", ENOBUFS},
+        {"shutdown", ENOTCONN},    {"ioctl", ENOTTY},         {"epoll_ctl", ENOMEM},
+        {"epoll_ctl", ENOSPC},     {"epoll_wait", EINTR},     {"close", EINTR},
+    };
+    return all;
+}
+
+class world
+{
+public:
+    world(simulation& in, choices& draw) : sim_(in), draw_(draw)
+    {}
+
+    world(const world&) = delete;
+    world& operator=(const world&) = delete;
+
+    ~world()
+    {
+        sim_.discard(); // what it made refers to this
+    }
+
+    void run()
+    {
+        using namespace std::chrono_literals;
+        disturb();
+        for (auto count = draw_.between(1, 3); count > 0; --count) {
+            add_server();
+        }
+        sim_.check_every_step([this] { check(); });
+        constexpr auto stormy = 40s;
+        for (auto count = draw_.between(5, most_clients); count > 0; --count) {
+            const auto when = draw_.between(0ms, std::chrono::milliseconds(stormy));
+            auto& of = draw_.pick(servers_);
+            sim_.at(sim_.now() + when, [this, to = of.get()] { add_client(*to); });
+        }
+        for (auto count = draw_.below(6); count > 0; --count) {
+            sim_.at(sim_.now() + draw_.between(0ms, std::chrono::milliseconds(stormy)), [this] {
+                operate();
+            });
+        }
+        for (auto count = draw_.below(8); count > 0; --count) {
+            add_fault(std::chrono::milliseconds(stormy));
+        }
+        sim_.advance(stormy);
+        heal();
+        serve_again();
+        stop();
+        for (const auto& one : clients_) {
+            one->check_at_the_end();
+        }
+        for (const auto& one : servers_) {
+            one->check_at_the_end();
+        }
+    }
+
+    std::size_t client_count() const noexcept
+    {
+        return clients_.size();
+    }
+
+private:
+    static constexpr std::uint64_t most_clients = 120;
+
+    void disturb()
+    {
+        auto& kernel = sim_.kernel();
+        kernel.wake_ups.reorder = draw_.chance(50) ? 0.3 : 0;
+        kernel.wake_ups.spurious = draw_.chance(50) ? 0.05 : 0;
+    }
+
+    void add_server()
+    {
+        using namespace std::chrono_literals;
+        static constexpr std::array<service, 5> kinds = {
+            service::echo, service::polite, service::lines, service::upgrade, service::chaos};
+        server_config config;
+        config.address = draw_.chance(50) ? "127.0.0.1:0" : ":0";
+        config.backlog = draw_.chance(20) ? 2 : 128;
+        config.accepts_per_wakeup = draw_.chance(30) ? 1 : 16;
+        config.max_connections = draw_.chance(30) ? draw_.between(1, 10) : 1000;
+        config.at_limit = static_cast<fairlead::limit_policy>(draw_.below(3));
+        config.max_handshakes = draw_.chance(30) ? draw_.between(1, 4) : 256;
+        config.pre_open_timeout = draw_.between(100ms, 10'000ms);
+        config.idle_timeout = draw_.chance(20) ? 0ms : draw_.between(200ms, 20'000ms);
+        config.write_timeout = draw_.chance(20) ? 0ms : draw_.between(200ms, 20'000ms);
+        config.max_lifetime = draw_.chance(80) ? 0ms : draw_.between(500ms, 20'000ms);
+        config.tls_close_timeout = draw_.between(0ms, 3000ms);
+        config.linger = draw_.between(0ms, 3000ms);
+        config.io_events = draw_.chance(50);
+        config.socket.defer_accept = std::chrono::seconds(draw_.chance(10) ? 1 : 0);
+        if (draw_.chance(20)) {
+            config.socket.send_buffer = 8192;
+        }
+        const service what = kinds[draw_.below(kinds.size())];
+        if (what != service::upgrade && draw_.chance(40)) {
+            config.tls = tls_rules();
+            config.tls_detect = draw_.chance(40);
+        }
+        servers_.push_back(std::make_unique<watched_server>(sim_, what, config, draw_));
+        servers_.back()->try_to_start();
+    }
+
+    void add_client(watched_server& to)
+    {
+        if (to.server().local_endpoint().port() != 0) {
+            clients_.push_back(std::make_unique<client>(sim_, to, draw_));
+        }
+    }
+
+    void add_fault(std::chrono::milliseconds within)
+    {
+        using namespace std::chrono_literals;
+        const fault& one = draw_.pick(faults());
+        fairlead::testing::fault_when when;
+        when.nth = draw_.between(1, 40);
+        when.times = draw_.between(1, 20);
+        when.probability = draw_.chance(50) ? 1 : 0.2;
+        when.from = sim_.now() + draw_.between(0ms, within);
+        sim_.fail(one.calls, one.error, when);
+    }
+
+    void operate()
+    {
+        using namespace std::chrono_literals;
+        watched_server& at = *draw_.pick(servers_);
+        switch (draw_.below(8)) {
+        case 0:
+        case 1:
+            at.server().close_connection(at.any_connection(draw_));
+            break;
+        case 2:
+            at.server().close();
+            break;
+        case 3:
+            drain(at, draw_.between(0ms, 8000ms));
+            break;
+        case 4:
+            if (at.speaks_tls_first()) {
+                at.server().set_tls(tls_rules());
+            }
+            break;
+        case 5:
+            sim_.jump(draw_.between(0ms, 5000ms));
+            break;
+        case 6: {
+            auto& table = sim_.kernel().table;
+            table.limit = table.count() + draw_.below(3);
+            sim_.at(sim_.now() + draw_.between(0ms, 5000ms), [&table] {
+                table.limit = std::numeric_limits<std::size_t>::max();
+            });
+            break;
+        }
+        default:
+            if (at.server().state() == fairlead::server_state::stopped) {
+                at.try_to_start();
+            } else {
+                static_cast<void>(at.server().connections());
+            }
+            break;
+        }
+    }
+
+    static asio::awaitable<void> await_drain(
+        watched_server& at, std::chrono::milliseconds deadline, std::shared_ptr<bool> done)
+    {
+        co_await at.server().shutdown(deadline);
+        *done = true;
+    }
+
+    std::shared_ptr<bool> drain(watched_server& at, std::chrono::milliseconds deadline)
+    {
+        auto done = std::make_shared<bool>(false);
+        sim_.spawn(await_drain(at, deadline, done));
+        return done;
+    }
+
+    void check() const
+    {
+        for (const auto& one : servers_) {
+            one->check();
+        }
+        for (const auto& one : clients_) {
+            one->check();
+        }
+    }
+
+    void heal()
+    {
+        using namespace std::chrono_literals;
+        sim_.heal();
+        for (const auto& one : clients_) {
+            one->behave();
+        }
+        if (!sim_.settles_within(10min)) {
+            broken("ten minutes after everything healed there are still connections");
+        }
+    }
+
+    /// Liveness: a new client of each is served, soon.
+    void serve_again()
+    {
+        using namespace std::chrono_literals;
+        for (const auto& one : servers_) {
+            auto& server = one->server();
+            sim_.run_until(
+                [&] { return server.state() != fairlead::server_state::draining; }, 1min);
+            if (server.state() != fairlead::server_state::running && !one->try_to_start()) {
+                broken("a server does not start any more");
+            }
+            if (one->what() == service::chaos) {
+                continue;
+            }
+            auto& newcomer =
+                one->speaks_tls_first() ? sim_.connect_tls(server) : sim_.connect(server);
+            newcomer.send("alive\n");
+            const bool has_prefix =
+                one->what() == service::lines || one->what() == service::upgrade;
+            const std::string reply = has_prefix ? "re:alive\n" : "alive\n";
+            if (!sim_.run_until([&] { return newcomer.received() == reply; }, 30s)) {
+                broken("no service after everything healed\n" + newcomer.history());
+            }
+            newcomer.close();
+        }
+    }
+
+    void stop()
+    {
+        using namespace std::chrono_literals;
+        for (const auto& one : servers_) {
+            const auto before = sim_.now();
+            const auto done = drain(*one, 5s);
+            if (!sim_.run_until([&] { return *done; }, 1min)) {
+                broken("a drain does not end");
+            }
+            if (sim_.now() - before > 5s + 500ms) {
+                broken("a drain ended after its deadline");
+            }
+        }
+        const std::uint64_t before = sim_.kernel().record.count();
+        sim_.advance(1h);
+        if (sim_.kernel().record.count() - before > 200) {
+            broken("servers that have stopped are busy");
+        }
+    }
+
+    simulation& sim_;
+    choices& draw_;
+    std::vector<std::unique_ptr<watched_server>> servers_;
+    std::vector<std::unique_ptr<client>> clients_;
+};
+
+/// Runs one seed; returns the hash of its calls. Throws what is broken.
+inline std::uint64_t run(std::uint64_t seed)
+{
+    static_cast<void>(tls_rules()); // made before time is simulated
+    return fairlead::testing::simulate(seed, [&](simulation& sim) {
+        choices draw(seed);
+        world all(sim, draw);
+        all.run();
+        sim.finish();
+    });
+}
+} // namespace workload
+
+#endif // FAIRLEAD_TESTS_SIMULATION_WORKLOAD_HPP

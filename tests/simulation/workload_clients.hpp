@@ -1,0 +1,263 @@
+// The clients of the random workload: honest ones, whose bytes are followed to the last, and others
+// that do everything a client should not.
+
+#ifndef FAIRLEAD_TESTS_SIMULATION_WORKLOAD_CLIENTS_HPP
+#define FAIRLEAD_TESTS_SIMULATION_WORKLOAD_CLIENTS_HPP
+
+#include "simulation/choices.hpp"
+#include "simulation/workload_servers.hpp"
+#include <fairlead/testing/simulation.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace workload
+{
+using fairlead::testing::path_options;
+using fairlead::testing::peer;
+
+inline path_options any_path(choices& draw)
+{
+    using namespace std::chrono_literals;
+    path_options path;
+    path.latency = draw.chance(30) ? 0ms : draw.between(0ms, 200ms);
+    path.jitter = draw.chance(50) ? 0ms : draw.between(0ms, 100ms);
+    path.bandwidth = draw.chance(70) ? 0 : draw.between(1000, 1'000'000);
+    path.segment = draw.chance(60) ? 0 : static_cast<std::size_t>(draw.between(1, 1460));
+    path.split = draw.chance(70) ? 0 : 0.3;
+    path.loss = draw.chance(80) ? 0 : 0.05;
+    return path;
+}
+
+/// Bytes of which every place can be told from every other.
+inline std::string pattern(std::size_t size)
+{
+    std::string bytes(size, '\0');
+    for (std::size_t at = 0; at < size; ++at) {
+        bytes[at] = static_cast<char>('a' + (at * 7 + at / 251) % 26);
+    }
+    return bytes;
+}
+
+class client
+{
+public:
+    client(simulation& in, watched_server& of, choices& draw) : sim_(in), server_(of), draw_(draw)
+    {
+        auto path = any_path(draw);
+        if (of.speaks_tls_first() && !(of.config().tls_detect && draw.chance(40))) {
+            is_tls_ = !draw.chance(10); // the others talk plain to a server that wants TLS
+        }
+        is_honest_ = is_tls_ == (of.speaks_tls_first() && (is_tls_ || !of.config().tls_detect)) &&
+                     draw.chance(60);
+        peer_ =
+            is_tls_
+                ? &in.connect_tls(of.server(), {.max_version = draw.chance(30) ? 0x0303 : 0}, path)
+                : &in.connect(of.server(), path);
+        if (path.bandwidth > 0 && path.segment > 0 && path.segment < 100) {
+            is_slow_ = true;
+        }
+        begin();
+    }
+
+    /// Nothing more of what it should not do; what it was to do, it does.
+    void behave()
+    {
+        peer_->come_back();
+        if (is_honest_) {
+            peer_->resume();
+        } else if (draw_.chance(50)) {
+            peer_->reset();
+        } else {
+            peer_->resume();
+            peer_->close();
+        }
+    }
+
+    /// What must hold between any two steps.
+    void check() const
+    {
+        const std::string& got = peer_->received();
+        if (is_honest_ && got.size() > checked_) {
+            if (got.size() > expected_.size() ||
+                !std::equal(
+                    got.begin() + static_cast<std::ptrdiff_t>(checked_), got.end(),
+                    expected_.begin() + static_cast<std::ptrdiff_t>(checked_))) {
+                wrong("bytes that were never to come");
+            }
+            checked_ = got.size();
+        }
+    }
+
+    void check_at_the_end() const
+    {
+        check();
+        if (!is_honest_ || !said_all_) {
+            return;
+        }
+        const auto reason = server_.reason_of(peer_->socket().local);
+        if (!reason) {
+            return;
+        }
+        const std::string& got = peer_->received();
+        const bool is_in_order =
+            *reason == close_reason::peer_closed || *reason == close_reason::handler_returned;
+        if (is_in_order && peer_->has_ended() && got.size() != expected_.size()) {
+            wrong("an orderly end before the last byte");
+        }
+        if (is_in_order && peer_->was_reset() && !was_cut_) {
+            wrong("a reset although both sides had finished");
+        }
+        if (peer_->has_ended() && !got.empty() && got.back() != '\n' && answers_lines()) {
+            wrong("an orderly end inside a reply");
+        }
+    }
+
+private:
+    bool answers_lines() const noexcept
+    {
+        return server_.what() == service::lines || server_.what() == service::upgrade;
+    }
+
+    [[noreturn]] void wrong(const std::string& what) const
+    {
+        broken(
+            what + ": a client of " + server_.server().local_endpoint().address().to_string() +
+            " got " + std::to_string(peer_->received().size()) + " of " +
+            std::to_string(expected_.size()) + " bytes\n" + peer_->history());
+    }
+
+    void begin()
+    {
+        using namespace std::chrono_literals;
+        if (server_.what() == service::chaos) {
+            is_honest_ = false;
+        }
+        is_honest_ ? talk() : misbehave();
+    }
+
+    void after(std::chrono::milliseconds delay, std::function<void()> action)
+    {
+        sim_.at(sim_.now() + delay, std::move(action));
+    }
+
+    /// Sends something in parts, then finishes.
+    void talk()
+    {
+        using namespace std::chrono_literals;
+        auto when = 0ms;
+        const auto parts = draw_.between(1, 5);
+        for (std::uint64_t part = 0; part < parts; ++part) {
+            std::string bytes;
+            if (answers_lines()) {
+                for (auto count = draw_.between(1, 20); count > 0; --count) {
+                    const std::string text = pattern(draw_.below(120));
+                    bytes += text + "\n";
+                    expected_ += "re:" + text + "\n";
+                }
+            } else {
+                const std::size_t most = is_slow_ ? 2000 : draw_.chance(10) ? 400'000 : 6000;
+                bytes = pattern(expected_.size() + 1 + draw_.below(most)).substr(expected_.size());
+                expected_ += bytes;
+            }
+            after(when, [this, bytes] { peer_->send(bytes); });
+            when += draw_.between(0ms, 3000ms);
+        }
+        after(when, [this] {
+            said_all_ = true;
+            peer_->half_close();
+        });
+        if (draw_.chance(20)) {
+            pause_reading();
+        }
+        if (draw_.chance(5)) {
+            disappear();
+        }
+    }
+
+    void pause_reading()
+    {
+        using namespace std::chrono_literals;
+        const auto begin = draw_.between(0ms, 2000ms);
+        const bool drips = draw_.chance(50);
+        after(begin, [this, drips] {
+            if (drips) {
+                peer_->drip(100, 5ms);
+            } else {
+                peer_->stall();
+            }
+        });
+        after(begin + draw_.between(0ms, 10'000ms), [this] { peer_->resume(); });
+    }
+
+    void disappear()
+    {
+        using namespace std::chrono_literals;
+        was_cut_ = true;
+        const auto begin = draw_.between(0ms, 3000ms);
+        after(begin, [this] { peer_->vanish(); });
+        after(begin + draw_.between(0ms, 60'000ms), [this] { peer_->come_back(); });
+    }
+
+    void misbehave()
+    {
+        using namespace std::chrono_literals;
+        for (auto steps = draw_.between(1, 5); steps > 0; --steps) {
+            const auto when = draw_.between(0ms, 15'000ms);
+            switch (draw_.below(9)) {
+            case 0:
+                after(when, [this] { peer_->stall(); });
+                break;
+            case 1:
+                after(when, [this] { peer_->reset(); });
+                break;
+            case 2:
+                after(when, [this] { peer_->close(); });
+                break;
+            case 3:
+                after(when, [this] { peer_->half_close(); });
+                break;
+            case 4:
+                was_cut_ = true;
+                after(when, [this] { peer_->vanish(); });
+                break;
+            case 5:
+                after(when, [this] { peer_->drip(1, 50ms); });
+                break;
+            case 6:
+                break; // and says nothing
+            default: {
+                std::string junk = pattern(draw_.below(20'000));
+                if (draw_.chance(30)) {
+                    junk.insert(0, "\x16\x03\x01");
+                }
+                if (draw_.chance(30)) {
+                    junk += "\nSTARTTLS\n";
+                }
+                after(when, [this, junk] { peer_->send(junk); });
+                break;
+            }
+            }
+        }
+    }
+
+    simulation& sim_;
+    watched_server& server_;
+    choices& draw_;
+    peer* peer_ = nullptr;
+    bool is_tls_ = false;
+    bool is_honest_ = false;
+    bool is_slow_ = false;
+    bool was_cut_ = false;
+    bool said_all_ = false;
+    std::string expected_;
+    mutable std::size_t checked_ = 0;
+};
+} // namespace workload
+
+#endif // FAIRLEAD_TESTS_SIMULATION_WORKLOAD_CLIENTS_HPP
