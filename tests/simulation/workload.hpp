@@ -9,9 +9,12 @@
 #include "simulation/workload_servers.hpp"
 #include <fairlead/testing/simulation.hpp>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -94,9 +97,29 @@ public:
         }
     }
 
-    std::size_t client_count() const noexcept
+    /// For people: what was set up, and which faults have struck.
+    std::string story() const
     {
-        return clients_.size();
+        std::string text;
+        for (const auto& one : servers_) {
+            const auto stats = const_cast<watched_server&>(*one).server().stats();
+            text += "server of service " + std::to_string(static_cast<int>(one->what())) +
+                    (one->speaks_tls_first() ? " with TLS" : "") + ": " +
+                    std::string(to_string(const_cast<watched_server&>(*one).server().state())) +
+                    ", accepted " + std::to_string(stats.accepted) + ", open " +
+                    std::to_string(stats.open) + ", handlers " + std::to_string(stats.handlers) +
+                    "\n";
+        }
+        for (const auto& one : clients_) {
+            if (one->is_on_the_way()) {
+                text += one->story();
+            }
+        }
+        for (const auto& [what, times] : sim_.kernel().errors.reached()) {
+            text += std::string(to_string(what.first)) + ": " + std::strerror(what.second) + ", " +
+                    std::to_string(times) + " times\n";
+        }
+        return text;
     }
 
 private:
@@ -297,7 +320,12 @@ inline std::uint64_t run(std::uint64_t seed)
     return fairlead::testing::simulate(seed, [&](simulation& sim) {
         choices draw(seed);
         world all(sim, draw);
-        all.run();
+        try {
+            all.run();
+        } catch (const fairlead::testing::simulation_failure& failure) {
+            throw fairlead::testing::simulation_failure(
+                failure.what() + std::string("\n") + all.story());
+        }
         sim.finish();
     });
 }

@@ -79,6 +79,18 @@ public:
         }
     }
 
+    bool is_on_the_way() const noexcept
+    {
+        return peer_->is_connected() && peer_->reads_on();
+    }
+
+    std::string story() const
+    {
+        return std::string(is_honest_ ? "an honest client" : "a client") +
+               (is_tls_ ? " under TLS, " : ", ") + std::to_string(peer_->unsent()) +
+               " bytes unsent:\n" + peer_->history();
+    }
+
     /// What must hold between any two steps.
     void check() const
     {
@@ -126,10 +138,13 @@ private:
 
     [[noreturn]] void wrong(const std::string& what) const
     {
+        const auto reason = server_.reason_of(peer_->socket().local);
         broken(
-            what + ": a client of " + server_.server().local_endpoint().address().to_string() +
-            " got " + std::to_string(peer_->received().size()) + " of " +
-            std::to_string(expected_.size()) + " bytes\n" + peer_->history());
+            what + ": a client of service " + std::to_string(static_cast<int>(server_.what())) +
+            (is_tls_ ? " under TLS" : "") + ", which ended as " +
+            std::string(reason ? to_string(*reason) : "open") + " got " +
+            std::to_string(peer_->received().size()) + " of " + std::to_string(expected_.size()) +
+            " bytes\n" + peer_->history());
     }
 
     void begin()

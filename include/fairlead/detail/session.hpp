@@ -29,9 +29,8 @@ inline void handshake_failed(connection_operations& connection, const std::error
 }
 
 /// The peer left without a word that could fail: nobody's error.
-inline void peer_left(connection_operations& connection)
+inline void peer_left(connection_operations& connection, const native::io_result& end)
 {
-    const auto end = connection.stream.discard();
     connection.pre_open_failed(
         end.error ? close_reason::peer_reset : close_reason::peer_closed, end.error);
 }
@@ -41,15 +40,20 @@ inline void peer_left(connection_operations& connection)
 inline asio::awaitable<bool> await_hello(connection_operations& connection)
 {
     using condition = transport::attempt::condition;
-    const auto [error] = co_await wait_for(connection, condition::readable, token);
-    if (error || connection.is_stopped()) {
-        co_return false;
+    for (;;) {
+        const auto [error] = co_await wait_for(connection, condition::readable, token);
+        if (error || connection.is_stopped()) {
+            co_return false;
+        }
+        const auto first = connection.stream.peek_input();
+        if (first.bytes != 0) {
+            co_return true;
+        }
+        if (!first.would_block) { // a wait may end for nothing
+            peer_left(connection, first);
+            co_return false;
+        }
     }
-    if (connection.stream.input_size() == 0) {
-        peer_left(connection);
-        co_return false;
-    }
-    co_return true;
 }
 
 /// While it lives, the connection's end wakes the handshake.
@@ -88,7 +92,7 @@ inline asio::awaitable<bool> await_place(
         co_await visitor.bed().sleep();
     }
     if (visitor.is_queued() && !connection.is_stopped()) {
-        peer_left(connection);
+        peer_left(connection, connection.stream.discard());
     }
     co_return !connection.is_stopped();
 }

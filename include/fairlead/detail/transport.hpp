@@ -288,6 +288,13 @@ public:
         return result;
     }
 
+    /// Whether plain input has come, or its end, without taking it.
+    native::io_result peek_input() noexcept
+    {
+        std::byte first = {};
+        return native::receive(native_handle(), &first, 1, MSG_PEEK);
+    }
+
     /// Bytes that have arrived and were not handed out, as far as that can be told without reading
     /// (ciphertext counts as it is).
     std::size_t input_size() noexcept

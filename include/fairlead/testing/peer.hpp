@@ -112,8 +112,10 @@ public:
     peer& reset()
     {
         note("resets");
-        is_open_ = false;
-        socket_->abort();
+        if (std::exchange(is_open_, false)) {
+            socket_->abort();
+            socket_->release(); // also when it was not connected yet
+        }
         return *this;
     }
 
