@@ -109,6 +109,14 @@ public:
                     ", accepted " + std::to_string(stats.accepted) + ", open " +
                     std::to_string(stats.open) + ", handlers " + std::to_string(stats.handlers) +
                     "\n";
+            for (const auto& left : const_cast<watched_server&>(*one).server().connections()) {
+                text += "  connection " + std::to_string(left.id) + " of " +
+                        left.remote.address().to_string() + ", " +
+                        std::to_string(left.age / std::chrono::seconds(1)) + " s, idle " +
+                        std::to_string(left.idle / std::chrono::seconds(1)) + " s" +
+                        (left.opened ? ", opened" : ", not opened") + (left.tls ? ", TLS" : "") +
+                        (left.closed ? ", closed" : "") + "\n";
+            }
         }
         for (const auto& one : clients_) {
             if (one->is_on_the_way()) {

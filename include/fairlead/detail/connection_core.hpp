@@ -392,7 +392,8 @@ private:
         if (!is_open()) {
             return;
         }
-        const auto stage = is_stopped()                ? deadlines::stage::closing
+        const bool is_closing = is_stopped() || phase_ == phase::closing;
+        const auto stage = is_closing                  ? deadlines::stage::closing
                            : phase_ == phase::pre_open ? deadlines::stage::pre_open
                                                        : deadlines::stage::open;
         const auto verdict = deadlines_.look(now, stage, writing_, server.config, [this] {

@@ -42,7 +42,11 @@ inline asio::awaitable<bool> await_hello(connection_operations& connection)
     using condition = transport::attempt::condition;
     for (;;) {
         const auto [error] = co_await wait_for(connection, condition::readable, token);
-        if (error || connection.is_stopped()) {
+        if (connection.is_stopped()) {
+            co_return false;
+        }
+        if (error) {
+            connection.pre_open_failed(close_reason::transport_error, error);
             co_return false;
         }
         const auto first = connection.stream.peek_input();
