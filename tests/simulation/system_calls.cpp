@@ -1,1 +1,2 @@
+#include <fairlead/testing/allocations.hpp>
 #include <fairlead/testing/system_calls.hpp>

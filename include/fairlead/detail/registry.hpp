@@ -16,6 +16,13 @@
 
 namespace fairlead::detail
 {
+/// The id that was given last. A simulation begins with none, so that its runs repeat.
+inline std::atomic<std::uint64_t>& last_connection_id() noexcept
+{
+    static std::atomic<std::uint64_t> last = 0;
+    return last;
+}
+
 /// The part of a connection that the registry links. Its id is unique in the process.
 class registry_entry : public list_hook<>
 {
@@ -39,8 +46,7 @@ private:
 
     static std::uint64_t next_id() noexcept
     {
-        static std::atomic<std::uint64_t> last = 0;
-        return last.fetch_add(1, std::memory_order_relaxed) + 1;
+        return last_connection_id().fetch_add(1, std::memory_order_relaxed) + 1;
     }
 
     const std::uint64_t id_;

@@ -13,8 +13,10 @@
 #ifndef FAIRLEAD_TESTING_SIMULATION_HPP
 #define FAIRLEAD_TESTING_SIMULATION_HPP
 
+#include <fairlead/detail/registry.hpp>
 #include <fairlead/event.hpp>
 #include <fairlead/server.hpp>
+#include <fairlead/testing/kernel/allocation_fault.hpp>
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/peer.hpp>
 #include <fairlead/testing/random.hpp>
@@ -41,7 +43,7 @@
 
 namespace fairlead::testing
 {
-/// Lives on one thread, and is the only one of that thread. Servers, peers and whatever a handler
+/// Lives on one thread, and is the only one of the process. Servers, peers and whatever a handler
 /// makes live in it; no thread may be started.
 class simulation
 {
@@ -60,6 +62,7 @@ public:
                 "the clocks are not simulated: include fairlead/testing/system_calls.hpp in one "
                 "source file of the program, and link libstdc++ as a shared library");
         }
+        detail::last_connection_id() = 0;
         peers_context_ = &add_context(true);
         kernel_.set_others([this] { return run_others(); });
     }
@@ -70,6 +73,8 @@ public:
     ~simulation()
     {
         discard();
+        simulated::allocation_fault::of_this_thread() = {};
+        detail::last_connection_id() = std::max(ids_before_, detail::last_connection_id().load());
     }
 
     std::uint64_t seed() const noexcept
@@ -201,13 +206,21 @@ public:
     {
         const bool has_limit = limit != duration::max();
         const duration deadline = has_limit ? now() + limit : duration::max();
+        duration last = now();
         for (;;) {
             const bool ran = step();
             if (done()) {
                 return true;
             }
             if (ran || run_script()) {
+                last = now();
                 continue;
+            }
+            // Asio looks at its timers every five minutes, also when it has none.
+            if (!has_limit && scripts_.empty() && now() - last > std::chrono::hours(24)) {
+                throw simulation_failure(
+                    "nothing can ever happen: for a day nothing has. Open are:\n" +
+                    kernel_.describe());
             }
             if (has_limit && now() >= deadline) {
                 return false;
@@ -252,8 +265,16 @@ public:
     /// Calls of the servers' side fail with `error`: "accept4", or "recv*" for each that begins so.
     void fail(std::string_view calls, int error, const fault_when& when = {})
     {
-        fault_when shifted = when;
-        kernel_.errors.add(calls, error, shifted);
+        kernel_.errors.add(calls, error, when);
+    }
+
+    /// The servers' side, handlers included, gets no memory: `times` calls of `operator new`, the
+    /// first of them the `nth` from now. One source file of the program includes allocations.hpp.
+    void fail_allocation(std::uint64_t nth, std::uint64_t times = 1)
+    {
+        auto& fault = simulated::allocation_fault::of_this_thread();
+        fault.first = fault.count + nth;
+        fault.times = times;
     }
 
     /// The clocks jump forward.
@@ -266,6 +287,7 @@ public:
     void heal()
     {
         kernel_.errors.clear();
+        simulated::allocation_fault::of_this_thread().first = simulated::allocation_fault::never;
         kernel_.wake_ups = {};
         kernel_.table.limit = std::numeric_limits<std::size_t>::max();
     }
@@ -384,6 +406,7 @@ private:
     bool run_some(one_context& one)
     {
         const as_whom whom(*this, one.is_peer);
+        const simulated::allocations_count these(!one.is_peer);
         struct running
         {
             explicit running(bool& flag) : is(flag)
@@ -447,6 +470,7 @@ public:
 
 private:
     std::uint64_t seed_;
+    std::uint64_t ids_before_ = detail::last_connection_id();
     simulated::kernel kernel_;
     random_source random_;
     random_source steps_{kernel_.entropy().fork()};

@@ -5,6 +5,7 @@
 #define FAIRLEAD_TESTING_KERNEL_KERNEL_HPP
 
 #include <fairlead/testing/kernel/agenda.hpp>
+#include <fairlead/testing/kernel/allocation_fault.hpp>
 #include <fairlead/testing/kernel/calls.hpp>
 #include <fairlead/testing/kernel/descriptors.hpp>
 #include <fairlead/testing/kernel/epoll.hpp>
@@ -87,6 +88,7 @@ public:
     template <typename Body>
     answer run(call which, int descriptor, long argument, Body body)
     {
+        const allocations_count not_these(false);
         settle();
         check_for_a_circle(which, descriptor);
         answer result = 0;
@@ -129,6 +131,7 @@ public:
     /// neither.
     void pass(std::optional<instant> limit)
     {
+        const allocations_count not_these(false);
         if (others_run_ && others_run_()) {
             return;
         }
