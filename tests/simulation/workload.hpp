@@ -324,7 +324,6 @@ private:
 /// Runs one seed; returns the hash of its calls. Throws what is broken.
 inline std::uint64_t run(std::uint64_t seed)
 {
-    static_cast<void>(tls_rules()); // made before time is simulated
     return fairlead::testing::simulate(seed, [&](simulation& sim) {
         choices draw(seed);
         world all(sim, draw);

@@ -54,15 +54,17 @@ enum class service
     chaos,   // anything
 };
 
+/// Made before the first simulation begins, so that no two differ by it, and valid whatever a
+/// simulation's calendar shows.
+inline const test::certificate certificate({
+    .common_name = "workload",
+    .not_before = -std::chrono::hours(24 * 365 * 10),
+    .not_after = std::chrono::hours(24 * 365 * 10),
+});
+
 inline fairlead::tls_config tls_rules()
 {
-    static const test::certificate made = [] {
-        // Valid whatever a simulation's calendar shows.
-        constexpr auto years = std::chrono::hours(24 * 365 * 10);
-        return test::certificate(
-            {.common_name = "workload", .not_before = -years, .not_after = years});
-    }();
-    return {.certificate = made.certificate_pem, .private_key = made.key_pem};
+    return {.certificate = certificate.certificate_pem, .private_key = certificate.key_pem};
 }
 
 inline asio::awaitable<void> echo(connection& client)
