@@ -70,12 +70,14 @@ public:
 
     void emit(const server_event& event) noexcept
     {
+        const call_under_way call(calls_);
         guarded(callbacks.on_server, server_reported_, "the hook on_server threw", event);
     }
 
     void emit(const error_event& event) noexcept
     {
         errors_.fetch_add(1, std::memory_order_relaxed);
+        const call_under_way call(calls_);
         bool reported = true; // nobody is left to be told that on_error itself throws
         guarded(callbacks.on_error, reported, "the hook on_error threw", event);
     }
@@ -130,6 +132,13 @@ public:
         is_muted_ = true;
     }
 
+    /// A hook runs that may run on a server that has stopped. The others do not, and cost nothing
+    /// more.
+    bool is_calling() const noexcept
+    {
+        return calls_ != 0;
+    }
+
     std::uint64_t errors() const noexcept
     {
         return errors_.load(std::memory_order_relaxed);
@@ -141,6 +150,26 @@ public:
     }
 
 private:
+    class call_under_way
+    {
+    public:
+        explicit call_under_way(unsigned& calls) noexcept : calls_(calls)
+        {
+            ++calls_;
+        }
+
+        call_under_way(const call_under_way&) = delete;
+        call_under_way& operator=(const call_under_way&) = delete;
+
+        ~call_under_way()
+        {
+            --calls_;
+        }
+
+    private:
+        unsigned& calls_;
+    };
+
     template <typename Hook, typename Argument>
     void guarded(const Hook& hook, bool& reported, const char* name, Argument& argument) noexcept
     {
@@ -165,6 +194,7 @@ private:
 
     std::atomic<std::uint64_t> errors_ = 0;
     std::atomic<std::uint64_t> failures_ = 0;
+    unsigned calls_ = 0;
     bool is_muted_ = false;
     bool connection_reported_ = false;
     bool server_reported_ = false;

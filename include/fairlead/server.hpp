@@ -73,27 +73,28 @@ public:
     /// afterwards.
     ~tcp_server() = default;
 
-    /// Hooks: to be set before `open()`; afterwards, until the server has stopped, setting one
-    /// throws `std::system_error` with `errc::already_running`. An empty function removes it.
+    /// Hooks: to be set before `open()`; afterwards, until the server has stopped, and from a hook,
+    /// setting one throws `std::system_error` with `errc::already_running`. An empty function
+    /// removes it.
     void on_error(std::function<void(const error_event&)> hook)
     {
-        settable().on_error = std::move(hook);
+        core_->settable_hooks().on_error = std::move(hook);
     }
 
     void on_connection(std::function<void(const connection_event&)> hook)
     {
-        settable().on_connection = std::move(hook);
+        core_->settable_hooks().on_connection = std::move(hook);
     }
 
     void on_server(std::function<void(const server_event&)> hook)
     {
-        settable().on_server = std::move(hook);
+        core_->settable_hooks().on_server = std::move(hook);
     }
 
     /// Runs right after accept, before anything else happens to the socket.
     void on_socket(std::function<void(asio::ip::tcp::socket&)> hook)
     {
-        settable().on_socket = std::move(hook);
+        core_->settable_hooks().on_socket = std::move(hook);
     }
 
     /// Binds and listens, so that the port is known; clients wait until `start()`. Resolves names,
@@ -219,12 +220,6 @@ public:
     }
 
 private:
-    hooks& settable()
-    {
-        core_->require_stopped();
-        return core_->hooks.callbacks;
-    }
-
     detail::server_owner<Handler> core_;
 };
 } // namespace fairlead

@@ -10,6 +10,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -194,4 +195,156 @@ TEST_CASE("destroying a running server closes everything", "[lifecycle]")
     }
     CHECK(log.closed().size() == 2);
     CHECK(log.errors().empty());
+}
+
+namespace
+{
+/// Its owners are those of the server's state.
+struct witness
+{
+    std::shared_ptr<int> life;
+
+    asio::awaitable<void> operator()(connection& connection) const
+    {
+        return hold(connection);
+    }
+};
+
+enum class wait_stage
+{
+    over,
+    asked_for,
+    not_begun,
+};
+
+/// How often what was awaited in `other` ended, from before its server and its context were gone.
+int ends_heard_after_server(asio::io_context& other, wait_stage stage, std::weak_ptr<int>& life)
+{
+    const bool listens = GENERATE(false, true);
+    CAPTURE(listens);
+    int ends = 0;
+    {
+        asio::io_context context{1};
+        auto held = std::make_shared<int>();
+        life = held;
+        tcp_server server(context, witness{std::move(held)}, test::local_config());
+        if (listens) {
+            asio::co_spawn(other, server.listen(), [&](const std::exception_ptr&) { ++ends; });
+        } else {
+            server.start();
+            asio::co_spawn(
+                other, server.shutdown(1s),
+                [&](const std::exception_ptr&, const drain_report&) { ++ends; });
+        }
+        if (stage != wait_stage::not_begun) {
+            other.poll();
+        }
+        if (stage == wait_stage::over) {
+            context.poll();
+            server.close();
+            context.restart();
+            context.poll();
+        }
+    }
+    CHECK(life.expired()); // nothing of the server may outlive its context
+    other.restart();
+    other.poll();
+    return ends;
+}
+} // namespace
+
+TEST_CASE("who waits in another context keeps nothing of a server that is gone", "[lifecycle]")
+{
+    std::weak_ptr<int> life;
+    asio::io_context other;
+    SECTION("and hears of an end that came before")
+    {
+        CHECK(ends_heard_after_server(other, wait_stage::over, life) == 1);
+    }
+    SECTION("and is gone with the context in which the request was waiting")
+    {
+        CHECK(ends_heard_after_server(other, wait_stage::asked_for, life) == 0);
+    }
+    SECTION("and who begins only then is told at once that it is over")
+    {
+        CHECK(ends_heard_after_server(other, wait_stage::not_begun, life) == 1);
+    }
+}
+
+TEST_CASE("a stop ends the run that it was asked of, not the one behind it", "[lifecycle]")
+{
+    test::running_server running(hold);
+    auto& server = running.server;
+    running.start();
+    std::future<void> over;
+    const auto spawn = [&](asio::awaitable<void> next) {
+        over = asio::co_spawn(running.context, std::move(next), asio::use_future);
+    };
+    SECTION("close(), and listen() before it takes effect")
+    {
+        running.on_shard([&] {
+            server.close();
+            asio::post(
+                running.context, [&, next = server.listen()]() mutable { spawn(std::move(next)); });
+        });
+    }
+    SECTION("a drain, and listen() that was called in it and is awaited after it")
+    {
+        test::client client(running.port());
+        REQUIRE(running.log.wait_for(connection_event_kind::opened));
+        auto report = running.shutdown(1min);
+        REQUIRE(running.log.wait_for(server_event_kind::draining));
+        auto next = server.listen();
+        client.close();
+        CHECK(test::report_of(report).drained == 1);
+        spawn(std::move(next));
+    }
+    REQUIRE(running.log.wait_for(server_event_kind::listening, 2));
+    REQUIRE(eventually([&] { return server.is_running(); }));
+    running.on_shard([] {});
+    CHECK(over.wait_for(50ms) == std::future_status::timeout);
+    server.close();
+    REQUIRE(over.wait_for(test::patience) == std::future_status::ready);
+    CHECK(running.log.count(server_event_kind::stopped) == 2);
+}
+
+TEST_CASE("listen() called by the hook that hears of the end is for the next run", "[lifecycle]")
+{
+    test::running_server running(hold);
+    auto& server = running.server;
+    std::atomic<int> stops = 0;
+    std::future<void> over;
+    server.on_server([&](const server_event& event) {
+        if (event.kind == server_event_kind::stopped && ++stops == 1) {
+            over = asio::co_spawn(running.context, server.listen(), asio::use_future);
+        }
+    });
+    running.start();
+    server.close();
+    REQUIRE(eventually([&] { return stops == 1 && server.is_running(); }));
+    running.on_shard([] {});
+    CHECK(over.wait_for(50ms) == std::future_status::timeout);
+    server.close();
+    REQUIRE(over.wait_for(test::patience) == std::future_status::ready);
+    CHECK(stops == 2);
+}
+
+TEST_CASE("a hook that runs cannot be replaced", "[lifecycle][hooks]")
+{
+    test::running_server running(hold);
+    auto& server = running.server;
+    test::mailbox<std::error_code> codes;
+    const std::string text(100, 'h'); // of a hook that would be destroyed while it runs
+    server.on_server([&, text](const server_event& event) {
+        if (event.kind == server_event_kind::stopped) {
+            codes.put(code_thrown_by([&] { server.on_server({}); }));
+            codes.put(code_thrown_by([&] { server.on_error({}); }));
+            CHECK(text.back() == 'h');
+        }
+    });
+    running.start();
+    server.close();
+    CHECK(codes.take() == errc::already_running);
+    CHECK(codes.take() == errc::already_running);
+    running.on_shard([&] { server.on_server({}); }); // it has returned
 }

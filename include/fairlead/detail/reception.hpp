@@ -63,6 +63,33 @@ public:
         }
     }
 
+    // -- any thread
+
+    server_stats stats() const noexcept
+    {
+        server_stats stats = counters.snapshot();
+        stats.errors = hooks.errors();
+        stats.hook_failures = hooks.failures();
+        return stats;
+    }
+
+    /// In the order in which they came.
+    std::vector<connection_info> list() const
+    {
+        std::vector<connection_info> infos;
+        connections_.visit_all([&, now = clock::now()](const auto& each) {
+            if (each.is_open() || each.has_tasks()) {
+                infos.push_back(each.info(now));
+            }
+        });
+        std::sort(infos.begin(), infos.end(), [](const auto& one, const auto& other) {
+            return one.id < other.id;
+        });
+        return infos;
+    }
+
+    // -- the server's thread
+
     std::shared_ptr<const tls_context> tls() const noexcept
     {
         return tls_;
@@ -71,6 +98,25 @@ public:
     handshake_gate& gate() noexcept override
     {
         return gate_;
+    }
+
+    void require_stopped() const
+    {
+        const auto state = state_.load();
+        if (acceptor_.is_open() || state == server_state::running ||
+            state == server_state::draining) {
+            throw std::system_error(make_error_code(errc::already_running));
+        }
+    }
+
+    /// To be changed: a function that is being called cannot be.
+    fairlead::hooks& settable_hooks()
+    {
+        require_stopped();
+        if (hooks.is_calling()) {
+            throw std::system_error(make_error_code(errc::already_running));
+        }
+        return hooks.callbacks;
     }
 
     /// Where accepted clients go when it is not here; for one acceptor that serves several shards.

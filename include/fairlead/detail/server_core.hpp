@@ -44,6 +44,11 @@ public:
 
     // -- any thread
 
+    std::shared_ptr<server_core> shared()
+    {
+        return std::static_pointer_cast<server_core>(shared_from_this());
+    }
+
     /// A stop that was asked for counts at once, though it takes effect on the server's own thread.
     server_state state() const noexcept
     {
@@ -52,51 +57,32 @@ public:
         return is_ending ? server_state::draining : state;
     }
 
-    server_stats stats() const noexcept
-    {
-        server_stats stats = counters.snapshot();
-        stats.errors = hooks.errors();
-        stats.hook_failures = hooks.failures();
-        return stats;
-    }
-
-    /// In the order in which they came.
-    std::vector<connection_info> list() const
-    {
-        std::vector<connection_info> infos;
-        connections_.visit_all([&, now = clock::now()](const auto& each) {
-            if (each.is_open() || each.has_tasks()) {
-                infos.push_back(each.info(now));
-            }
-        });
-        std::sort(infos.begin(), infos.end(), [](const auto& one, const auto& other) {
-            return one.id < other.id;
-        });
-        return infos;
-    }
-
     void request_close()
     {
-        request([](server_core& self, bool is_current) {
+        request(shared(), [](server_core& self, bool is_current) {
             if (is_current) {
-                self.close_everything();
+                self.end_run();
             }
         });
     }
 
-    void request_drain(
-        std::chrono::milliseconds timeout, std::unique_ptr<drain_account::waiter> caller)
+    /// `self`: the caller's hold on it ends here, before anybody can hear of the drain's end. Who
+    /// waits in another context must not be the last to let go: the server's own is gone by then.
+    static void request_drain(
+        std::shared_ptr<server_core> self, std::chrono::milliseconds timeout,
+        std::unique_ptr<drain_account::waiter> caller)
     {
         const auto asked_at = clock::now();
         const auto deadline = later(asked_at, std::max(timeout, std::chrono::milliseconds(0)));
-        request([asked_at, deadline,
-                 caller = std::move(caller)](server_core& self, bool is_current) mutable {
-            if (is_current) {
-                self.drain_until(asked_at, deadline, std::move(caller));
-            } else {
-                wait_queue<drain_report>::complete(std::move(caller), {});
-            }
-        });
+        request(
+            std::move(self), [asked_at, deadline, caller = std::move(caller)](
+                                 server_core& core, bool is_current) mutable {
+                if (is_current) {
+                    core.drain_until(asked_at, deadline, std::move(caller));
+                } else {
+                    wait_queue<drain_report>::complete(std::move(caller), {});
+                }
+            });
     }
 
     unsigned announce_run() noexcept
@@ -209,7 +195,7 @@ public:
         } else if (state_.load() != server_state::created) {
             require_stopped();
         }
-        begin_running();
+        begin_running(run);
         acceptor_.start();
         return true;
     }
@@ -218,8 +204,7 @@ public:
     void start_without_listening()
     {
         require_stopped();
-        announce_run();
-        begin_running();
+        begin_running(announce_run());
     }
 
     /// Completes when the server has stopped.
@@ -228,23 +213,11 @@ public:
         stop_waiters_.push(std::move(caller));
     }
 
+    /// No run that was announced until now begins any more.
     void close_everything()
     {
-        acceptor_.close();
-        if (state_.load() == server_state::draining) {
-            name_stragglers();
-        }
-        end_every_connection(close_reason::server_closed, errc::server_closed);
-        stop();
-    }
-
-    void require_stopped() const
-    {
-        const auto state = state_.load();
-        if (acceptor_.is_open() || state == server_state::running ||
-            state == server_state::draining) {
-            throw std::system_error(make_error_code(errc::already_running));
-        }
+        runs_.stop_all();
+        end_run();
     }
 
 private:
@@ -254,18 +227,18 @@ private:
     /// first byte of the request that is on its way.
     static constexpr std::chrono::milliseconds longest_wait_for_first_request{1000};
 
-    std::shared_ptr<server_core> shared()
-    {
-        return std::static_pointer_cast<server_core>(shared_from_this());
-    }
-
     template <typename Request>
-    void request(Request&& stop)
+    static void request(std::shared_ptr<server_core> self, Request&& stop)
     {
-        const unsigned run = runs_.ask_to_stop();
+        const unsigned run = self->runs_.ask_to_stop();
+        const auto executor = self->get_executor();
         asio::post(
-            get_executor(), [self = shared(), run, stop = std::forward<Request>(stop)]() mutable {
-                stop(*self, self->concerns(run));
+            executor, [self = std::move(self), run, stop = std::forward<Request>(stop)]() mutable {
+                const bool is_current = self->concerns(run);
+                if (is_current) {
+                    self->runs_.stop(run);
+                }
+                stop(*self, is_current);
             });
     }
 
@@ -276,10 +249,10 @@ private:
         return runs_.concerns(run, is_up);
     }
 
-    void begin_running()
+    void begin_running(unsigned run)
     {
         evictor_.join();
-        runs_.begin();
+        runs_.begin(run);
         draining = false;
         arrivals_.open();
         state_ = server_state::running;
@@ -325,6 +298,16 @@ private:
     }
 
     // -- the end
+
+    void end_run()
+    {
+        acceptor_.close();
+        if (state_.load() == server_state::draining) {
+            name_stragglers();
+        }
+        end_every_connection(close_reason::server_closed, errc::server_closed);
+        stop();
+    }
 
     void drain_until(
         time_point asked_at, time_point deadline, std::unique_ptr<drain_account::waiter> caller)
@@ -429,13 +412,17 @@ private:
         cancel(first_request_timer_);
         arrivals_.close();
         evictor_.leave();
-        runs_.stop();
+        const auto ended_at = clock::now();
         const auto before = state_.exchange(server_state::stopped);
+        // The hook may begin the next run: who waits for that one's end comes behind these.
+        std::size_t waiters = stop_waiters_.size();
         if (before == server_state::running || before == server_state::draining) {
             acceptor_.emit(server_event_kind::stopped, {}, "every connection is closed");
         }
-        drain_.complete(clock::now());
-        stop_waiters_.notify_all(nullptr);
+        drain_.complete(ended_at); // of this run: one of the next is only posted by now
+        for (; waiters != 0; --waiters) {
+            stop_waiters_.notify_one(nullptr);
+        }
     }
 
     drain_account drain_;

@@ -7,6 +7,7 @@
 #include <fairlead/detail/server_core.hpp>
 #include <fairlead/handler.hpp>
 
+#include <asio/associated_executor.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/dispatch.hpp>
@@ -183,40 +184,60 @@ inline std::shared_ptr<const tls_context> load_tls(
     }
 }
 
+/// Completes the handler of somebody whose server is gone.
+template <typename... Args, typename Handler>
+void complete_without_server(Handler&& handler, Args... args)
+{
+    const auto executor = asio::get_associated_executor(handler);
+    wait_queue<Args...>::complete(
+        wait_queue<Args...>::make_waiter(executor, std::forward<Handler>(handler)),
+        std::move(args)...);
+}
+
+/// What is awaited lives in the awaiting coroutine, from before it begins until it ends, and that
+/// perhaps in another context, which may outlive the server's: so it only refers to the server.
 struct initiate_shutdown
 {
-    std::shared_ptr<server_core> server;
+    std::weak_ptr<server_core> server;
     std::chrono::milliseconds deadline;
 
     template <typename Handler>
     void operator()(Handler&& handler) const
     {
-        server->request_drain(
-            deadline, wait_queue<drain_report>::make_waiter(
-                          server->get_executor(), std::forward<Handler>(handler)));
+        auto core = server.lock();
+        if (!core) {
+            return complete_without_server(std::forward<Handler>(handler), drain_report());
+        }
+        auto waiter = wait_queue<drain_report>::make_waiter(
+            core->get_executor(), std::forward<Handler>(handler));
+        server_core::request_drain(std::move(core), deadline, std::move(waiter));
     }
 };
 
 inline asio::awaitable<drain_report> shutdown(
-    std::shared_ptr<server_core> server, std::chrono::milliseconds deadline)
+    const std::shared_ptr<server_core>& server, std::chrono::milliseconds deadline)
 {
     return asio::async_initiate<const asio::use_awaitable_t<>, void(drain_report)>(
-        initiate_shutdown{std::move(server), deadline}, asio::use_awaitable);
+        initiate_shutdown{server, deadline}, asio::use_awaitable);
 }
 
 struct initiate_listen
 {
-    std::shared_ptr<server_core> server;
+    std::weak_ptr<server_core> server;
     unsigned run;
 
     template <typename Handler>
     void operator()(Handler&& handler) const
     {
-        auto waiter = wait_queue<std::exception_ptr>::make_waiter(
-            server->get_executor(), std::forward<Handler>(handler));
+        auto core = server.lock();
+        if (!core) {
+            return complete_without_server(std::forward<Handler>(handler), std::exception_ptr());
+        }
+        const auto executor = core->get_executor();
+        auto waiter =
+            wait_queue<std::exception_ptr>::make_waiter(executor, std::forward<Handler>(handler));
         asio::dispatch(
-            server->get_executor(),
-            [to = server, number = run, waiter = std::move(waiter)]() mutable {
+            executor, [to = std::move(core), number = run, waiter = std::move(waiter)]() mutable {
                 try {
                     if (to->start(number)) {
                         to->notify_when_stopped(std::move(waiter));
@@ -233,11 +254,11 @@ struct initiate_listen
 
 /// The run is announced now, when it is called, and not when it is awaited: a `close()` in between
 /// counts.
-inline asio::awaitable<void> listen(std::shared_ptr<server_core> server)
+inline asio::awaitable<void> listen(const std::shared_ptr<server_core>& server)
 {
     const unsigned run = server->announce_run();
     return asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr)>(
-        initiate_listen{std::move(server), run}, asio::use_awaitable);
+        initiate_listen{server, run}, asio::use_awaitable);
 }
 } // namespace fairlead::detail
 

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_SERVER_RUNS_HPP
 #define FAIRLEAD_DETAIL_SERVER_RUNS_HPP
 
+#include <algorithm>
 #include <atomic>
 
 namespace fairlead::detail
@@ -42,19 +43,26 @@ public:
         return run == announced_.load() || (is_up && run == running_.load());
     }
 
-    void begin() noexcept
+    void begin(unsigned run) noexcept
     {
-        running_ = announced_.load();
+        running_ = run;
     }
 
-    void stop() noexcept
+    /// A stop that was asked of `run` takes effect: none begins any more that was announced until
+    /// then. Those announced since are not meant.
+    void stop(unsigned run) noexcept
     {
-        stopped_ = announced_.load();
+        stopped_ = std::max(stopped_, run);
+    }
+
+    void stop_all() noexcept
+    {
+        stop(announced_.load());
     }
 
     bool has_stopped(unsigned run) const noexcept
     {
-        return stopped_ == run;
+        return run <= stopped_;
     }
 
 private:

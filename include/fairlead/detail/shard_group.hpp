@@ -128,8 +128,8 @@ public:
                     add(*sum, report);
                 }
             };
-            each->request_drain(
-                deadline,
+            server_core::request_drain(
+                each->shared(), deadline,
                 wait_queue<drain_report>::make_waiter(each->context.get_executor(), collect));
         }
         return sum;
