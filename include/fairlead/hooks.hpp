@@ -71,7 +71,7 @@ public:
     void emit(const server_event& event) noexcept
     {
         const call_under_way call(calls_);
-        guarded(callbacks.on_server, server_reported_, "the hook on_server threw", event);
+        guarded(callbacks.on_server, server_reported_, server_hook_threw, event);
     }
 
     void emit(const error_event& event) noexcept
@@ -132,6 +132,12 @@ public:
         is_muted_ = true;
     }
 
+    /// For whoever calls the user's `on_server` in a function of his own.
+    void server_hook_failed(const std::exception_ptr& exception) noexcept
+    {
+        failed(exception, server_reported_, server_hook_threw);
+    }
+
     /// A hook runs that may run on a server that has stopped. The others do not, and cost nothing
     /// more.
     bool is_calling() const noexcept
@@ -150,6 +156,8 @@ public:
     }
 
 private:
+    static constexpr const char* server_hook_threw = "the hook on_server threw";
+
     class call_under_way
     {
     public:

@@ -30,6 +30,9 @@ public:
             told_ += told_.empty() ? "" : " ";
             told_ += to_string(event.kind);
             last_ = event;
+            if (hook_throws) {
+                throw std::string(to_string(event.kind));
+            }
         });
     }
 
@@ -37,7 +40,11 @@ public:
     {
         const asio::ip::tcp::endpoint local(
             asio::ip::make_address_v4("127.0.0.1"), static_cast<unsigned short>(7000 + shard));
-        events_.add(shard, {.kind = what, .local = local, .code = code, .what = text}, now_);
+        const auto thrown =
+            events_.add(shard, {.kind = what, .local = local, .code = code, .what = text}, now_);
+        for (const auto& each : thrown) {
+            failures += each ? 1 : 0;
+        }
         return *this;
     }
 
@@ -67,6 +74,9 @@ public:
     {
         return events_;
     }
+
+    bool hook_throws = false;
+    int failures = 0;
 
 private:
     shard_events events_;
@@ -187,4 +197,21 @@ TEST_CASE("the hook may ask where the server listens", "[shard_events]")
         [&](const server_event&) { port = server.events().local_endpoint().port(); });
     server.step(0, kind::listening);
     CHECK(port == 7000);
+}
+
+TEST_CASE("a hook that throws is told everything all the same", "[shard_events]")
+{
+    shards server(2);
+    server.hook_throws = true;
+    server.run();
+    SECTION("also when a drain begins and ends with the same step")
+    {
+        server.step(0, kind::draining).step(0, kind::stopped).step(1, kind::stopped);
+        CHECK(server.told() == "draining stopped");
+        CHECK(server.failures == 2);
+    }
+    server.run().step(0, kind::stopped).step(1, kind::stopped);
+    CHECK(server.told() == "stopped");
+    server.step(0, kind::tls_reloaded).step(1, kind::tls_reloaded);
+    CHECK(server.told() == "tls_reloaded");
 }

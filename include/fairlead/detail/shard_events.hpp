@@ -9,9 +9,11 @@
 #include <asio/ip/tcp.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -64,10 +66,16 @@ public:
         return local_;
     }
 
-    /// One shard's event. `index`: below the number of shards.
-    void add(std::size_t index, const server_event& event, time_point now)
+    /// What the hook threw; one event of a shard may be two of the server.
+    using failures = std::array<std::exception_ptr, 2>;
+
+    /// One shard's event. `index`: below the number of shards. Whatever the hook throws, nothing of
+    /// what it is to be told is lost.
+    [[nodiscard]] failures add(std::size_t index, const server_event& event, time_point now)
     {
+        failures thrown;
         const std::lock_guard lock(mutex_);
+        const auto tell = [&](const server_event& step) { tell_hook(step, thrown); };
         shard_state& shard = shards_[index];
         switch (event.kind) {
         case server_event_kind::listening:
@@ -98,12 +106,12 @@ public:
         case server_event_kind::draining:
             shard.is_draining = true;
             shard.pause = {};
-            tell_of_ends(event);
+            tell_of_ends(event, thrown);
             break;
         case server_event_kind::stopped:
             shard.has_stopped = true;
             shard.pause = {};
-            tell_of_ends(event);
+            tell_of_ends(event, thrown);
             break;
         case server_event_kind::tls_reloaded:
             ++shard.reloads;
@@ -113,6 +121,7 @@ public:
             }
             break;
         }
+        return thrown;
     }
 
 private:
@@ -124,16 +133,20 @@ private:
         std::uint64_t reloads = 0;
     };
 
-    void tell(server_event event)
+    void tell_hook(server_event event, failures& thrown) noexcept
     {
         event.local = local_;
-        if (hook_) {
-            hook_(event);
+        try {
+            if (hook_) {
+                hook_(event);
+            }
+        } catch (...) {
+            thrown[thrown[0] ? 1 : 0] = std::current_exception();
         }
     }
 
     /// A shard that stops without a drain does not accept either.
-    void tell_of_ends(const server_event& event)
+    void tell_of_ends(const server_event& event, failures& thrown)
     {
         if (!is_running_) {
             return;
@@ -151,11 +164,11 @@ private:
                 draining.kind = server_event_kind::draining;
                 draining.what = {};
             }
-            tell(draining);
+            tell_hook(draining, thrown);
         }
         if (std::all_of(shards_.begin(), shards_.end(), has_stopped)) {
             is_running_ = false;
-            tell(event);
+            tell_hook(event, thrown);
         }
     }
 

@@ -45,7 +45,12 @@ public:
     {
         for (std::size_t index = 0; index < shards_.size(); ++index) {
             shards_[index]->hooks.callbacks.on_server = [this, index](const server_event& event) {
-                events_.add(index, event, shard_events::time_point::clock::now());
+                const auto now = shard_events::time_point::clock::now();
+                for (const auto& failure : events_.add(index, event, now)) {
+                    if (failure) {
+                        shards_[index]->hooks.server_hook_failed(failure);
+                    }
+                }
             };
         }
         if (!spreads_by_kernel_) {
