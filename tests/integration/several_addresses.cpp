@@ -65,6 +65,23 @@ inline bool echoes_at(const char* address, std::uint16_t port)
     return client.receive(5) == "hello";
 }
 
+/// Its listening socket is none any more.
+inline bool breaks_listener_at(const char* address)
+{
+    for (int fd = 3; fd < 256; ++fd) {
+        int listens = 0;
+        socklen_t size = sizeof listens;
+        asio::ip::tcp::endpoint local;
+        auto length = static_cast<socklen_t>(local.capacity());
+        if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens != 0 &&
+            ::getsockname(fd, local.data(), &length) == 0 &&
+            local.address() == asio::ip::make_address(address)) {
+            return ::shutdown(fd, SHUT_RD) == 0;
+        }
+    }
+    return false;
+}
+
 inline fairlead::server_config listening_on(const std::string& address)
 {
     return {.address = address};
@@ -185,6 +202,21 @@ TEST_CASE("the addresses of a name share the limit, and a pause", "[address][lim
     }
     REQUIRE(running.log.wait_for(connection_event_kind::closed, 20));
     CHECK(running.server.stats().accepted == 20);
+}
+
+TEST_CASE("a listening socket that is broken does not silence the others", "[address]")
+{
+    test::running_server running(test::echo, listening_on("a127-0-0-1_a127-0-0-2.several:0"));
+    running.start();
+    const bool is_first = GENERATE(true, false);
+    CAPTURE(is_first);
+    const char* const works = is_first ? "127.0.0.2" : "127.0.0.1";
+    REQUIRE(breaks_listener_at(is_first ? "127.0.0.1" : "127.0.0.2"));
+    REQUIRE(running.log.wait_for(server_event_kind::paused));
+    CHECK(running.log.errors().front().code == std::errc::invalid_argument);
+    for (int i = 0; i < 5; ++i) {
+        CHECK(echoes_at(works, running.port()));
+    }
 }
 
 TEST_CASE("a drain serves who is queued at any address of a name", "[address][drain]")

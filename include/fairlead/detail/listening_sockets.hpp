@@ -75,16 +75,20 @@ public:
         return count;
     }
 
-    /// As `native::accept`: nobody is waiting when nobody waits at any of them.
+    /// As `native::accept`: nobody is waiting when nobody waits at any of them. After a failure the
+    /// next is tried first, so that one that is broken does not silence the others.
     native::descriptor accept(asio::ip::tcp::endpoint& remote, std::error_code& error) noexcept
     {
         native::descriptor client;
         for (std::size_t tried = 0; tried < lanes_.size(); ++tried) {
             client = native::accept(lanes_[next_]->socket.native_handle(), remote, error);
-            if (client || !native::is_not_ready(error.value())) {
+            if (client) {
                 break;
             }
             take_turns();
+            if (!native::is_not_ready(error.value())) {
+                break;
+            }
         }
         return client;
     }
