@@ -140,10 +140,30 @@ TEST_CASE(
     test::running_server server(test::echo, limited_to(1, limit_policy::pause));
     server.start();
     auto first = client_served_by(server.port());
+    test::client second(server.port());
     REQUIRE(server.log.wait_for(server_event_kind::paused));
+    second.reset();
     first.close();
     // Whoever watches the events must not believe that it is still paused.
     CHECK(server.log.wait_for(server_event_kind::resumed));
+}
+
+TEST_CASE("pause: a full house before which nobody waits is no pause", "[limit][pause]")
+{
+    test::running_server server(test::echo, limited_to(1, limit_policy::pause));
+    server.start();
+    for (int i = 0; i < 5; ++i) {
+        auto client = client_served_by(server.port());
+        test::let_handlers_go_on(server.server, server.log);
+        client.close();
+        REQUIRE(
+            server.log.wait_for(connection_event_kind::closed, static_cast<std::size_t>(i) + 1));
+        test::let_handlers_go_on(server.server, server.log); // and the place is given back
+    }
+    CHECK(server.log.count(server_event_kind::paused) == 0);
+    CHECK(server.log.count(server_event_kind::limit_reached) == 0);
+    CHECK(server.log.count(server_event_kind::resumed) == 0);
+    CHECK(server.server.stats().pauses == 0);
 }
 
 TEST_CASE("pause: a long queue is served to the last client, never two at once", "[limit][pause]")

@@ -3,7 +3,10 @@
 #ifndef FAIRLEAD_DETAIL_ACCEPT_FAILURE_HPP
 #define FAIRLEAD_DETAIL_ACCEPT_FAILURE_HPP
 
+#include <fairlead/error.hpp>
+
 #include <cerrno>
+#include <system_error>
 
 namespace fairlead::detail
 {
@@ -50,6 +53,21 @@ inline accept_failure classify_accept_failure(int error) noexcept
         return accept_failure::exhausted;
     default:
         return accept_failure::other;
+    }
+}
+
+/// As users hear of it.
+inline std::error_code told_accept_failure(const std::error_code& error) noexcept
+{
+    switch (error.value()) {
+    case EMFILE:
+    case ENFILE:
+        return errc::out_of_descriptors;
+    case ENOBUFS:
+    case ENOMEM:
+        return errc::out_of_memory;
+    default:
+        return error;
     }
 }
 } // namespace fairlead::detail

@@ -16,7 +16,6 @@
 #include <asio/ip/tcp.hpp>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -194,7 +193,7 @@ private:
             const bool pauses = shard_.config.at_limit == limit_policy::pause;
             connection_place place = pauses ? connection_place::take(*limit_) : connection_place();
             if (pauses && !place) {
-                return pause_at_limit();
+                return no_place();
             }
             asio::ip::tcp::endpoint remote;
             std::error_code error;
@@ -237,6 +236,15 @@ private:
         }
     }
 
+    /// A limit at which nobody waits is no pause; once paused, it is until there is a place.
+    void no_place()
+    {
+        if (state_ == state::at_limit || sockets_.queued_clients(1) != 0) {
+            return pause_at_limit();
+        }
+        failed(std::make_error_code(std::errc::resource_unavailable_try_again));
+    }
+
     /// True: the batch is over, and what happens next is arranged.
     bool failed(const std::error_code& error)
     {
@@ -246,7 +254,7 @@ private:
             return true;
         }
         if (failure == accept_failure::nobody) {
-            accepting_again(); // with a place and a descriptor for the next one
+            accepting_again();
             wait();
             return true;
         }
@@ -289,12 +297,7 @@ private:
 
     void report(const std::error_code& error) noexcept
     {
-        std::error_code code = error;
-        if (error.value() == EMFILE || error.value() == ENFILE) {
-            code = errc::out_of_descriptors;
-        } else if (error.value() == ENOBUFS || error.value() == ENOMEM) {
-            code = errc::out_of_memory;
-        }
+        const std::error_code code = told_accept_failure(error);
         shard_.counters.pauses.add();
         const auto tell = [&](std::string_view what) {
             shard_.hooks.emit(error_event{.code = code, .what = what});
