@@ -8,7 +8,13 @@
 #include <fairlead/codec/framed.hpp>
 #include <fairlead/codec/line.hpp>
 
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+
 #include <array>
+#include <atomic>
+#include <future>
+#include <poll.h>
 #include <string>
 
 using namespace fairlead;
@@ -99,5 +105,102 @@ TEST_CASE("what the kernel took at once is followed by FIN when the handler clos
     client.close();
     REQUIRE(test::eventually([&] { return state.gate.waiting() == 1; }));
     state.gate.open();
+    CHECK(running.log.wait_for(connection_event_kind::closed));
+}
+
+namespace test::cut_writes
+{
+/// A handler beside a write that its client does not take, and a turn of the loop that the test holds.
+struct crossing
+{
+    std::string how;
+    std::string bytes = std::string(much, 'b');
+    std::atomic<int> socket = -1;
+    test::gate begin;
+    test::gate end;
+    test::mailbox<bool> holds;
+    std::promise<void> let_go;
+};
+
+inline bool takes_more(int socket)
+{
+    ::pollfd asked{.fd = socket, .events = POLLOUT, .revents = 0};
+    return ::poll(&asked, 1, 0) == 1 && (asked.revents & POLLOUT) != 0;
+}
+
+inline bool is_full(const crossing& state)
+{
+    return state.socket != -1 && !takes_more(state.socket);
+}
+
+inline asio::awaitable<void> write_beside(connection& conn, crossing& state)
+{
+    std::error_code error;
+    if (state.how == "queued messages") {
+        codec::framed lines(conn, codec::line{state.bytes.size()});
+        co_await lines.write(state.bytes, error);
+    } else if (state.how == "some by some") {
+        for (std::size_t done = 0; done != state.bytes.size() && !error;) {
+            done += co_await conn.write_some(asio::buffer(state.bytes) + done, error);
+        }
+    } else {
+        co_await conn.write(asio::buffer(state.bytes), error);
+    }
+}
+
+inline asio::awaitable<void> hold_the_loop(connection& conn, crossing& state)
+{
+    if (state.how == "return beside a detached write") {
+        asio::co_spawn(conn.get_executor(), write_beside(conn, state), asio::detached);
+    } else {
+        conn.spawn(write_beside(conn, state));
+    }
+    co_await state.begin.wait();
+    state.holds.put(true);
+    state.let_go.get_future().wait();
+    if (state.how != "return beside a detached write") {
+        co_await state.end.wait();
+    }
+}
+} // namespace test::cut_writes
+
+using namespace test::cut_writes;
+
+TEST_CASE("a write is cut even if the peer has just made room for more of it", "[close][cut]")
+{
+    const auto protocol = test::either();
+    crossing state;
+    state.how = GENERATE(
+        as<std::string>{}, "close of the server", "end of a drain", "queued messages",
+        "some by some", "return beside a detached write");
+    CAPTURE(test::name_of(protocol), state.how);
+    test::running_server running(
+        test::scripted{hold_the_loop, &state}, test::local_config(protocol));
+    running.server.on_socket(
+        [&](asio::ip::tcp::socket& accepted) { state.socket = accepted.native_handle(); });
+    running.start();
+    test::peer client(running.port(), protocol);
+    REQUIRE(running.log.wait_for(connection_event_kind::opened));
+    REQUIRE(test::eventually([&] { return is_full(state); }));
+    state.begin.open();
+    REQUIRE(state.holds.take());
+    std::size_t early = 0;
+    while (!takes_more(state.socket)) {
+        early += client.receive(1000).size();
+    }
+    std::future<drain_report> drained;
+    if (state.how == "end of a drain") {
+        drained = running.shutdown(0ms);
+    } else if (state.how != "return beside a detached write") {
+        running.server.close();
+    }
+    state.let_go.set_value();
+    const auto got = client.receive_rest();
+    CHECK(early + got.bytes.size() < much);
+    CHECK(got.end == test::stream_end::reset);
+    state.end.open();
+    if (drained.valid()) {
+        test::report_of(drained);
+    }
     CHECK(running.log.wait_for(connection_event_kind::closed));
 }

@@ -359,7 +359,7 @@ private:
 
     void close_without_waiting() noexcept
     {
-        if (may_say_goodbye()) {
+        if (may_say_goodbye() && !has_unsent()) {
             stream.close_notify(); // if it goes at once
         }
         close_socket();

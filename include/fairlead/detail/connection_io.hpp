@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/connection_operations.hpp>
 
+#include <asio/buffer.hpp>
 #include <asio/executor_work_guard.hpp>
 
 #include <concepts>
@@ -221,9 +222,11 @@ struct initiate_write_some
                 std::size_t(0));
             return;
         }
-        connection->write_begins();
+        connection->write_begins(asio::buffer_size(buffers));
         start_io<end_write>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
-            connection->stream.async_write_some(buffers, std::move(completion));
+            connection->stream.async_write_some(
+                buffers, [of = connection](std::size_t bytes) { of->output_taken(bytes); },
+                std::move(completion));
         });
     }
 };

@@ -10,6 +10,7 @@
 
 #include <asio/error.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -49,15 +50,17 @@ public:
                            : std::error_code();
     }
 
-    void write_all_begins() noexcept
+    void write_all_begins(std::size_t size) noexcept
     {
         is_writing_all_ = true;
+        unsent_ = size;
     }
 
     /// `is_cut`: some of it was sent, and not the rest.
     void write_all_ends(bool is_cut) noexcept
     {
         is_writing_all_ = false;
+        unsent_ = 0;
         if (is_cut) {
             part_was_sent();
         }
@@ -207,14 +210,23 @@ private:
     }
 
 public:
-    void write_begins()
+    void write_begins(std::size_t size)
     {
         writing_ = true;
         sent_part_ = false;
+        if (!is_writing_all_) {
+            unsent_ = size;
+        }
         if (server.config.write_timeout.count() > 0) {
             deadlines_.write_begins(clock::now());
             look_by(deadlines_.first_look(server.config.write_timeout));
         }
+    }
+
+    /// The kernel has taken so many bytes of the write that is pending.
+    void output_taken(std::size_t bytes) noexcept
+    {
+        unsent_ -= std::min(bytes, unsent_);
     }
 
     /// Returns the error as the handler shall see it.
@@ -222,8 +234,14 @@ public:
     {
         writing_ = false;
         const std::error_code told = is_open() ? write_ends_open(error, bytes) : too_late(bytes);
-        if (output && !is_writing_all_) {
-            output->flush(); // what was sent as a message meanwhile
+        if (!is_writing_all_) {
+            unsent_ = 0;
+            if (output) {
+                output->flush(); // what was sent as a message meanwhile
+            }
+        }
+        if (is_stopped() && !is_sending()) {
+            finish_stopped_sending();
         }
         return told;
     }
@@ -238,7 +256,7 @@ private:
             emit_io(connection_event_kind::write);
         }
         write_cut_ = write_cut_ || error;
-        if (error) {
+        if (error || (unsent_ != 0 && !delivers_output_)) { // no other part may follow
             output_was_cut();
         }
         if (wait_must_end_ && waiting_) {

@@ -11,6 +11,7 @@
 #include <fairlead/detail/transport.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -70,12 +71,11 @@ public:
         return writing_ || is_writing_all_;
     }
 
-    /// Bytes that are to be written are not with the kernel. A write that was taken at once, and has
-    /// only to be completed, is not among them.
-    bool has_unsent() noexcept
+    /// Bytes that are to be written are not with the kernel. A write of which it has the last byte,
+    /// and which has only to be completed, is not among them.
+    bool has_unsent() const noexcept
     {
-        return (writing_ && !native::takes_output(native_handle())) ||
-               (output && output->has_unsent());
+        return unsent_ != 0 || (output && output->has_unsent());
     }
 
     /// The last write ended when some of it had been sent, and not all.
@@ -87,7 +87,7 @@ public:
     /// Something is being written, or about to be.
     bool is_sending() const noexcept
     {
-        return writing_ || has_output();
+        return is_writing() || has_output();
     }
 
     /// A drain found a handshake, or its first bytes, under way.
@@ -168,6 +168,7 @@ protected:
     ~connection_state() = default;
 
     deadlines deadlines_;
+    std::size_t unsent_ = 0;        // of what is being written: the kernel has not taken it
     std::uint64_t drain_limit_ = 0; // bytes_read up to here answers what came before the drain
     published<phase> phase_ = phase::pre_open;
     bool reading_ = false;

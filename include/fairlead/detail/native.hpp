@@ -7,6 +7,7 @@
 #include <fairlead/config.hpp>
 #include <fairlead/detail/integer_cast.hpp>
 
+#include <asio/buffer.hpp>
 #include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
 
@@ -20,10 +21,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <optional>
-#include <poll.h>
 #include <string>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -208,15 +209,18 @@ inline io_result receive(int fd, void* data, std::size_t size, int flags = 0) no
     }
 }
 
-/// Sends what the kernel takes, without waiting and without SIGPIPE.
-inline io_result send(int fd, const void* data, std::size_t size) noexcept
+#if defined(MSG_NOSIGNAL)
+inline constexpr int send_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+#else
+inline constexpr int send_flags = MSG_DONTWAIT; // SO_NOSIGPIPE was set at accept
+#endif
+
+/// What `call()`, which sends, came to.
+template <typename Call>
+io_result sent_by(Call call) noexcept
 {
     for (;;) {
-#if defined(MSG_NOSIGNAL)
-        const ssize_t n = ::send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-#else
-        const ssize_t n = ::send(fd, data, size, MSG_DONTWAIT); // SO_NOSIGPIPE was set at accept
-#endif
+        const ssize_t n = call();
         if (n >= 0) {
             return {.bytes = static_cast<std::size_t>(n)};
         }
@@ -229,11 +233,36 @@ inline io_result send(int fd, const void* data, std::size_t size) noexcept
     }
 }
 
-/// The socket takes more bytes now.
-inline bool takes_output(int fd) noexcept
+/// Sends what the kernel takes, without waiting and without SIGPIPE.
+inline io_result send(int fd, const void* data, std::size_t size) noexcept
 {
-    ::pollfd asked{.fd = fd, .events = POLLOUT, .revents = 0};
-    return ::poll(&asked, 1, 0) == 1 && (asked.revents & POLLOUT) != 0;
+    return sent_by([=] { return ::send(fd, data, size, send_flags); });
+}
+
+/// The same for a sequence of buffers: the first 64 that are not empty. Of none it sends none.
+template <typename ConstBuffers>
+io_result send_buffers(int fd, const ConstBuffers& buffers) noexcept
+{
+    constexpr std::size_t most = 64;
+    ::iovec parts[most]; // NOLINT(cppcoreguidelines-pro-type-member-init)
+    std::size_t count = 0;
+    const auto end = asio::buffer_sequence_end(buffers);
+    for (auto it = asio::buffer_sequence_begin(buffers); it != end && count < most; ++it) {
+        const asio::const_buffer part(*it);
+        if (part.size() != 0) {
+            parts[count++] = {const_cast<void*>(part.data()), part.size()};
+        }
+    }
+    if (count == 0) {
+        return {};
+    }
+    if (count == 1) {
+        return send(fd, parts[0].iov_base, parts[0].iov_len);
+    }
+    ::msghdr message = {};
+    message.msg_iov = parts;
+    message.msg_iovlen = integer_cast<decltype(message.msg_iovlen)>(count);
+    return sent_by([&] { return ::sendmsg(fd, &message, send_flags); });
 }
 
 /// Bytes that have arrived and were not read.

@@ -233,16 +233,18 @@ public:
     }
 
     /// Writes at least one byte; `handler(error, bytes)`. Under TLS a sequence of small buffers
-    /// becomes one record.
-    template <typename Buffers, typename Handler>
-    void async_write_some(const Buffers& buffers, Handler&& handler)
+    /// becomes one record. `taken(bytes)` is called at once when the kernel has taken them, which
+    /// may be a turn of the loop before the handler is.
+    template <typename Buffers, typename Taken, typename Handler>
+    void async_write_some(const Buffers& buffers, Taken taken, Handler&& handler)
     {
-        if (tls_ != nullptr) {
-            run([this, buffers] { return tls_->write(buffers); }, std::forward<Handler>(handler),
-                true);
-        } else {
-            socket_.async_write_some(buffers, std::forward<Handler>(handler));
-        }
+        run(
+            [this, buffers, taken] {
+                const attempt result = tls_ ? tls_->write(buffers) : write_plainly(buffers);
+                taken(result.bytes);
+                return result;
+            },
+            std::forward<Handler>(handler), true);
     }
 
     /// Ends the pending operations with `operation_aborted`.
@@ -322,6 +324,17 @@ private:
             self->async_wait(condition, std::forward<Handler>(handler));
         }
     };
+
+    template <typename Buffers>
+    attempt write_plainly(const Buffers& buffers) noexcept
+    {
+        const auto sent = native::send_buffers(native_handle(), buffers);
+        return {
+            .bytes = sent.bytes,
+            .waits_for =
+                sent.would_block ? attempt::condition::writable : attempt::condition::nothing,
+            .error = sent.error};
+    }
 
     /// Attempts, waits and attempts again until there is something to say.
     template <typename Attempt, typename Handler>

@@ -140,7 +140,7 @@ struct initiate_write_all
                 std::size_t(0));
             return;
         }
-        connection->write_all_begins();
+        connection->write_all_begins(asio::buffer_size(buffers));
         at_home(*connection, std::forward<Handler>(handler), [&](auto&& local) {
             using loop = write_all_loop<ConstBuffers, std::decay_t<decltype(local)>>;
             loop::start(loop(*connection, buffers, std::forward<decltype(local)>(local)));
