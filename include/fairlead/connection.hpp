@@ -234,10 +234,10 @@ public:
     }
 
     /// Half-close: tells the peer that nothing more will come (FIN; under TLS close_notify), and
-    /// reading goes on. Idempotent; writing afterwards fails with `asio::error::broken_pipe`. Plain
-    /// TCP does it at once. Under TLS the socket may have no room for close_notify just then: await
-    /// the result to know that it is sent; ignored, it is sent when the handler returns. So it is
-    /// with messages of a `framed` that are still queued: they go first.
+    /// reading goes on. Idempotent; writing afterwards fails with `asio::error::broken_pipe`. A write
+    /// that is pending goes first, and so do messages of a `framed` that are still queued. Under TLS
+    /// the socket may have no room for close_notify just then. So await the result to know that it
+    /// is sent; ignored, it is sent when the handler returns.
     half_close shutdown_send()
     {
         return half_close(detail::finish_sending(core_));

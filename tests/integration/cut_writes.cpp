@@ -204,3 +204,39 @@ TEST_CASE("a write is cut even if the peer has just made room for more of it", "
     }
     CHECK(running.log.wait_for(connection_event_kind::closed));
 }
+
+namespace test::cut_writes
+{
+inline asio::awaitable<void> half_close_beside(connection& conn, crossing& state)
+{
+    conn.spawn(write_beside(conn, state));
+    co_await state.begin.wait();
+    co_await conn.shutdown_send();
+    state.holds.put(true);
+    co_await state.end.wait();
+}
+} // namespace test::cut_writes
+
+TEST_CASE("shutdown_send() waits for the write that is pending", "[close][cut]")
+{
+    const auto protocol = test::either();
+    crossing state;
+    CAPTURE(test::name_of(protocol));
+    test::running_server running(
+        test::scripted{half_close_beside, &state}, test::local_config(protocol));
+    running.server.on_socket(
+        [&](asio::ip::tcp::socket& accepted) { state.socket = accepted.native_handle(); });
+    running.start();
+    test::peer client(running.port(), protocol);
+    REQUIRE(running.log.wait_for(connection_event_kind::opened));
+    REQUIRE(test::eventually([&] { return is_full(state); }));
+    state.begin.open();
+    test::let_handlers_go_on(running.server, running.log);
+    CHECK(state.holds.size() == 0);
+    CHECK(running.log.count(connection_event_kind::close_write) == 0);
+    CHECK(client.receive(much).size() == much);
+    CHECK(state.holds.take());
+    CHECK(running.log.wait_for(connection_event_kind::close_write));
+    state.end.open();
+    CHECK(client.receive_rest().end == test::stream_end::finished);
+}

@@ -274,8 +274,8 @@ public:
             return true;
         }
         if (stream.is_tls()) {
-            if (!write_cut_ && (writing_ || stream.close_notify().waits_for ==
-                                                transport::attempt::condition::writable)) {
+            if (!write_cut_ && (is_writing() || stream.close_notify().waits_for ==
+                                                    transport::attempt::condition::writable)) {
                 return false;
             }
         } else {
@@ -285,6 +285,8 @@ public:
         return true;
     }
 
+        } else if (is_writing()) {
+            return false; // FIN would be in the middle of it
     /// The error as the handler shall see it.
     std::error_code explain(const std::error_code& error)
     {
