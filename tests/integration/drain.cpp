@@ -3,15 +3,19 @@
 #include "support/tls_client.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <sys/socket.h>
 #include <thread>
 #include <vector>
 
@@ -284,6 +288,91 @@ TEST_CASE("requests that had arrived before the drain are answered after it bega
         CHECK(rest.end == test::stream_end::finished);
         plain.close();
     }
+    const auto report = test::report_of(draining);
+    CHECK(report.drained == 1);
+    CHECK(report.closed_idle == 0);
+    CHECK(report.stragglers.empty());
+}
+
+namespace test::draining
+{
+/// Begins a drain in the turn of the loop in which it begins an operation, which takes at once what has come behind
+/// the first request.
+struct crossed_handler
+{
+    std::string how;
+    tally* read;
+    const std::function<void()>* begin_drain;
+    const std::atomic<int>* socket;
+    std::size_t expected;
+
+    asio::awaitable<void> operator()(fairlead::connection& connection) const
+    {
+        request number = 0;
+        co_await connection.read(asio::buffer(&number, sizeof number));
+        co_await answer(connection, number);
+        asio::steady_timer timer(connection.get_executor());
+        std::array<char, 512> rest{};
+        std::error_code none;
+        while (::recv(*socket, rest.data(), rest.size(), MSG_PEEK | MSG_DONTWAIT) <
+               static_cast<ssize_t>(expected)) {
+            timer.expires_after(1ms);
+            co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, none));
+        }
+        (*begin_drain)();
+        if (how == "read_some") {
+            const std::size_t n =
+                co_await connection.read_some(asio::buffer(rest, 2 * sizeof number));
+            for (std::size_t at = 0; at + sizeof number <= n; at += sizeof number) {
+                std::memcpy(&number, rest.data() + at, sizeof number);
+                co_await answer(connection, number);
+            }
+        } else if (how == "peek") {
+            co_await connection.peek(1);
+        }
+        const request_handler others{read};
+        co_await others(connection);
+    }
+
+    asio::awaitable<void> answer(fairlead::connection& connection, request number) const
+    {
+        read->add(connection);
+        const std::string reply = reply_to(number);
+        co_await connection.write(asio::buffer(reply));
+    }
+};
+} // namespace test::draining
+
+TEST_CASE(
+    "what an operation had taken when the drain began is answered, with what is behind it",
+    "[drain]")
+{
+    const std::string how = GENERATE(as<std::string>{}, "readable", "read_some", "peek");
+    const request count = GENERATE(3, 6, 20); // less and more than a wait holds
+    CAPTURE(how, count);
+    tally read;
+    std::atomic<int> socket = -1;
+    std::future<fairlead::drain_report> draining;
+    std::function<void()> begin_drain;
+    test::running_server running(
+        crossed_handler{how, &read, &begin_drain, &socket, (count - 1) * sizeof(request)},
+        config(false));
+    begin_drain = [&] { draining = running.shutdown(5s); };
+    running.server.on_socket(
+        [&](asio::ip::tcp::socket& accepted) { socket = accepted.native_handle(); });
+    running.start();
+    test::client client(running.port());
+    std::string requests;
+    std::string replies;
+    for (request number = 0; number < count; ++number) {
+        requests += bytes_of(number);
+        replies += reply_to(number);
+    }
+    client.send(requests);
+    const auto rest = client.receive_rest();
+    CHECK((rest.bytes == replies));
+    CHECK(rest.end == test::stream_end::finished);
+    client.close();
     const auto report = test::report_of(draining);
     CHECK(report.drained == 1);
     CHECK(report.closed_idle == 0);

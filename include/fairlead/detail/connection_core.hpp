@@ -150,6 +150,7 @@ public:
     {
         owes_first_reply_ = false;
         drain_limit_ = bytes_read.get() + stream.input_size();
+        pending_at_drain_ = reading_ || waiting_;
         if (extras_) {
             extras_->until_drain.notify_all();
         }

@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 namespace fairlead::detail
 {
@@ -22,33 +23,6 @@ class connection_operations : public connection_core
 {
 public:
     using connection_core::connection_core;
-
-    /// What a read ends with that must not start; empty: it may.
-    std::error_code refuses_read() const noexcept
-    {
-        if (reading_ || waiting_ || is_shaking_hands_) {
-            return is_stopped() ? ending_.stop_code() : in_progress();
-        }
-        return stream.has_input_at_hand() && !is_stopped() ? std::error_code()
-                                                           : ending_.refuses_read();
-    }
-
-    std::error_code refuses_write() const noexcept
-    {
-        return (writing_ || is_shaking_hands_) && !is_stopped() ? in_progress() : refuses_output();
-    }
-
-    /// The same for what was queued before the connection was stopped and shall still leave.
-    std::error_code refuses_delivery() const noexcept
-    {
-        if (!delivers_output_ || !is_open()) {
-            return refuses_write();
-        }
-        const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
-        return writing_    ? in_progress()
-               : has_ended ? std::error_code(asio::error::broken_pipe)
-                           : std::error_code();
-    }
 
     void write_all_begins(std::size_t size) noexcept
     {
@@ -77,15 +51,6 @@ public:
         is_shaking_hands_ = begins;
     }
 
-    /// Nothing can be sent any more; empty: it can, though perhaps behind what is being written.
-    std::error_code refuses_output() const noexcept
-    {
-        // A TLS record that was cut short must not be continued by another write.
-        const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
-        return !is_stopped() && has_ended ? std::error_code(asio::error::broken_pipe)
-                                          : ending_.refuses_write();
-    }
-
     /// There is nothing to wait for: an end, an error, the handler's end, or a drain that has begun
     /// and found no input.
     bool refuses_wait() noexcept
@@ -102,6 +67,7 @@ public:
     std::error_code read_ends(const std::error_code& error, std::size_t& bytes)
     {
         reading_ = false;
+        input_was_taken(bytes);
         if (!is_open()) { // its end has been told and counted: what came with it came too late
             return too_late(bytes);
         }
@@ -116,12 +82,6 @@ public:
             emit_io(connection_event_kind::read);
         }
         return explain(error);
-    }
-
-    bool may_read_at_hand() const noexcept
-    {
-        return !is_stopped() && !reading_ && !waiting_ && !is_shaking_hands_ &&
-               stream.has_input_at_hand();
     }
 
     /// Reads without waiting; the end is 0 bytes. Only when `may_read_at_hand`.
@@ -144,7 +104,9 @@ public:
     /// Returns the error as the handler shall see it; `eof` becomes an answer.
     std::error_code wait_ends(const std::error_code& error, std::size_t bytes)
     {
+        const std::size_t known = stream.ahead().size();
         stream.input_found(bytes);
+        input_was_taken(stream.ahead().size() - known);
         return wait_ends(error);
     }
 
@@ -166,7 +128,9 @@ public:
     /// As `wait_ends`, for a read ahead.
     std::error_code read_ahead_ends(const std::error_code& error, std::size_t bytes)
     {
+        const std::size_t known = stream.ahead().size();
         stream.input_read_ahead(bytes);
+        input_was_taken(stream.ahead().size() - known);
         return wait_ends(error);
     }
 
@@ -193,16 +157,17 @@ private:
     std::error_code wait_ends(const std::error_code& error)
     {
         waiting_ = false;
+        const bool must_end = std::exchange(wait_must_end_, false);
         if (!is_open()) {
             return ending_.stop_code();
         }
         if (!error) {
+            woken_by_drain_ = false; // there was something when it began
             touch();
             first_input_has_come();
             return {};
         }
-        if (error == asio::error::operation_aborted && wait_must_end_) {
-            wait_must_end_ = false;
+        if (error == asio::error::operation_aborted && must_end) {
             return ending_.stop_code();
         }
         const std::error_code explained = explain(error);
@@ -278,6 +243,8 @@ public:
                                                     transport::attempt::condition::writable)) {
                 return false;
             }
+        } else if (is_writing()) {
+            return false; // FIN would be in the middle of it
         } else {
             stream.shutdown_send();
         }
@@ -285,8 +252,6 @@ public:
         return true;
     }
 
-        } else if (is_writing()) {
-            return false; // FIN would be in the middle of it
     /// The error as the handler shall see it.
     std::error_code explain(const std::error_code& error)
     {
@@ -397,11 +362,6 @@ public:
     }
 
 private:
-    static std::error_code in_progress() noexcept
-    {
-        return std::make_error_code(std::errc::operation_in_progress);
-    }
-
     void remember_why(std::string_view why) noexcept
     {
         if (!why.empty()) {
@@ -424,6 +384,14 @@ private:
         if (owes_first_reply_) {
             owes_first_reply_ = false;
             drain_limit_ = bytes_read.get() + stream.input_size();
+        }
+    }
+
+    /// By an operation; one that was pending when the drain began may have taken it before.
+    void input_was_taken(std::size_t bytes) noexcept
+    {
+        if (std::exchange(pending_at_drain_, false)) {
+            drain_limit_ += bytes;
         }
     }
 

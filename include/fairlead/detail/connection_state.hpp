@@ -10,10 +10,13 @@
 #include <fairlead/detail/sleeper.hpp>
 #include <fairlead/detail/transport.hpp>
 
+#include <asio/error.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <system_error>
 
 namespace fairlead::detail
 {
@@ -120,6 +123,50 @@ public:
         return place && (is_idle() || (phase_ == phase::pre_open && !is_stopped()));
     }
 
+    // -- whether an operation may start
+
+    /// What a read ends with that must not start; empty: it may.
+    std::error_code refuses_read() const noexcept
+    {
+        if (reading_ || waiting_ || is_shaking_hands_) {
+            return is_stopped() ? ending_.stop_code() : in_progress();
+        }
+        return stream.has_input_at_hand() && !is_stopped() ? std::error_code()
+                                                           : ending_.refuses_read();
+    }
+
+    std::error_code refuses_write() const noexcept
+    {
+        return (writing_ || is_shaking_hands_) && !is_stopped() ? in_progress() : refuses_output();
+    }
+
+    /// The same for what was queued before the connection was stopped and shall still leave.
+    std::error_code refuses_delivery() const noexcept
+    {
+        if (!delivers_output_ || !is_open()) {
+            return refuses_write();
+        }
+        const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
+        return writing_    ? in_progress()
+               : has_ended ? std::error_code(asio::error::broken_pipe)
+                           : std::error_code();
+    }
+
+    /// Nothing can be sent any more; empty: it can, though perhaps behind what is being written.
+    std::error_code refuses_output() const noexcept
+    {
+        // A TLS record that was cut short must not be continued by another write.
+        const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
+        return !is_stopped() && has_ended ? std::error_code(asio::error::broken_pipe)
+                                          : ending_.refuses_write();
+    }
+
+    bool may_read_at_hand() const noexcept
+    {
+        return !is_stopped() && !reading_ && !waiting_ && !is_shaking_hands_ &&
+               stream.has_input_at_hand();
+    }
+
     time_point last_activity() const noexcept
     {
         return deadlines_.last_activity;
@@ -165,6 +212,11 @@ public:
     bool is_accounted_for = false;        // in the report of a drain
 
 protected:
+    static std::error_code in_progress() noexcept
+    {
+        return std::make_error_code(std::errc::operation_in_progress);
+    }
+
     ~connection_state() = default;
 
     deadlines deadlines_;
@@ -175,7 +227,8 @@ protected:
     bool waiting_ = false;
     bool writing_ = false;
     bool woken_by_drain_ = false;
-    bool wait_must_end_ = false; // a drain, or the handler's end, has ended it
+    bool pending_at_drain_ = false; // an operation, which may have taken input
+    bool wait_must_end_ = false;    // a drain, or the handler's end, has ended it
     bool owes_first_reply_ = false;
     bool is_orphaned_ = false;
     bool peer_gone_ = false;
