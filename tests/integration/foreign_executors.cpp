@@ -6,8 +6,12 @@
 #include "tests/support/peer.hpp"
 #include "tests/support/scripts.hpp"
 #include "tests/support/server_fixture.hpp"
+#include <fairlead/codec/framed.hpp>
+#include <fairlead/codec/line.hpp>
 
 #include <asio/bind_executor.hpp>
+#include <asio/co_spawn.hpp>
+#include <asio/strand.hpp>
 #include <asio/thread_pool.hpp>
 
 #include <array>
@@ -132,5 +136,62 @@ TEST_CASE("a pending operation counts as work of its handler's executor", "[exec
     threads.take();
     thread.join();
     client.close();
+    CHECK(running.log.wait_for(connection_event_kind::closed));
+}
+
+namespace
+{
+asio::awaitable<void> flush_each_line(connection& conn)
+{
+    framed lines(conn, codec::line{}, {.high_watermark = 10, .low_watermark = 1});
+    for (auto text = co_await lines.next(); text; text = co_await lines.next()) {
+        co_await lines.send(*text);
+        co_await lines.flush();
+    }
+    co_await conn.closed();
+    co_await conn.shutdown_send();
+}
+
+/// Completes on a strand: a read, one that is refused, and then the whole conversation.
+asio::awaitable<void> echo_on_a_strand(connection& conn, test::mailbox<std::size_t>& counts)
+{
+    const auto own = asio::make_strand(conn.get_executor());
+    std::array<char, 4> buffer{};
+    int ends = 0;
+    conn.async_read_some(
+        asio::buffer(buffer),
+        asio::bind_executor(own, [&](const std::error_code& error, std::size_t bytes) {
+            counts.put(error || !own.running_in_this_thread() ? 0 : bytes);
+            ++ends;
+        }));
+    char more = 0;
+    conn.async_read_some( // one is pending
+        asio::buffer(&more, 1),
+        asio::bind_executor(own, [&](const std::error_code& error, std::size_t) {
+            counts.put(error && own.running_in_this_thread() ? 1 : 0);
+            ++ends;
+        }));
+    while (ends != 2) {
+        co_await asio::post(conn.get_executor(), asio::use_awaitable);
+    }
+    co_await asio::co_spawn(own, flush_each_line(conn), asio::use_awaitable);
+}
+} // namespace
+
+TEST_CASE("a strand over the connection's executor is an executor like others", "[executors]")
+{
+    const auto protocol = test::either();
+    CAPTURE(test::name_of(protocol));
+    test::mailbox<std::size_t> counts;
+    test::running_server running(
+        test::scripted{echo_on_a_strand, &counts}, test::local_config(protocol));
+    running.start();
+    test::peer client(running.port(), protocol);
+    client.send("ping");
+    CHECK(counts.take() == 1);
+    CHECK(counts.take() == 4);
+    client.send("hello\n" + std::string(20, 'x') + "\n");
+    CHECK(client.receive(27) == "hello\n" + std::string(20, 'x') + "\n");
+    client.tcp().close();
     CHECK(running.log.wait_for(connection_event_kind::closed));
 }

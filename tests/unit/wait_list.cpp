@@ -4,10 +4,12 @@
 #include <fairlead/detail/intrusive_ref.hpp>
 #include <fairlead/detail/wait_list.hpp>
 
+#include <asio/any_io_executor.hpp>
 #include <asio/bind_cancellation_slot.hpp>
 #include <asio/bind_executor.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/io_context.hpp>
+#include <asio/strand.hpp>
 
 #include <memory>
 #include <system_error>
@@ -76,6 +78,26 @@ TEST_CASE("a wait completes on its handler's own executor", "[wait_list]")
     CHECK(woken == 0);
     other.run();
     CHECK(woken == 1);
+}
+
+TEST_CASE("a strand over a type-erased executor may be where a wait completes", "[wait_list]")
+{
+    asio::io_context own(1);
+    asio::io_context other(1);
+    const auto strand = asio::make_strand(asio::any_io_executor(other.get_executor()));
+    wait_list list;
+    int woken = 0;
+    list.push(own.get_executor(), asio::bind_executor(strand, [&](const std::error_code&) {
+                  woken += strand.running_in_this_thread() ? 1 : 0;
+              }));
+    other.poll();
+    CHECK_FALSE(other.stopped()); // there is work, and not only on the strand
+    list.notify_all();
+    own.run();
+    CHECK(woken == 0);
+    other.run();
+    CHECK(woken == 1);
+    CHECK(other.stopped());
 }
 
 TEST_CASE("those who still wait when the list dies are destroyed, not called", "[wait_list]")

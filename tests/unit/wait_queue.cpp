@@ -3,10 +3,12 @@
 #include "support/catch.hpp"
 #include <fairlead/detail/wait_queue.hpp>
 
+#include <asio/any_io_executor.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/bind_executor.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/io_context.hpp>
+#include <asio/strand.hpp>
 #include <asio/use_awaitable.hpp>
 
 #include <memory>
@@ -160,6 +162,23 @@ TEST_CASE("a waiter is resumed on its own executor, whoever wakes it", "[wait_qu
     CHECK(elsewhere.poll() == 0);
     CHECK(result == 0);
     CHECK(home.run() == 1);
+    CHECK(result == 3);
+}
+
+TEST_CASE("a strand over a type-erased executor may be a waiter's own", "[wait_queue]")
+{
+    asio::io_context home;
+    const auto strand = asio::make_strand(asio::any_io_executor(home.get_executor()));
+    asio::io_context elsewhere;
+    queue waiting;
+    int result = 0;
+    waiting.push(elsewhere.get_executor(), asio::bind_executor(strand, [&](int value) {
+                     result = strand.running_in_this_thread() ? value : -1;
+                 }));
+    home.poll();
+    CHECK_FALSE(home.stopped());
+    waiting.notify_one(3);
+    CHECK(home.run() != 0);
     CHECK(result == 3);
 }
 

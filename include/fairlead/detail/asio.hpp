@@ -28,8 +28,11 @@
 #include <asio/associated_allocator.hpp>
 #include <asio/associated_executor.hpp>
 #include <asio/associator.hpp>
+#include <asio/execution/executor.hpp>
+#include <asio/execution/outstanding_work.hpp>
 #include <asio/executor_work_guard.hpp>
 #include <asio/post.hpp>
+#include <asio/prefer.hpp>
 
 #include <concepts>
 #include <tuple>
@@ -84,13 +87,45 @@ bool is_same_executor(const Executor& own, const Associated& associated) noexcep
     }
 }
 
+/// Work of an executor's context, which does not run out of it meanwhile; released by the end of
+/// this object, or handed on by a move. As Asio's own operations hold it: a strand over a
+/// type-erased executor, which has both kinds of interface and only one that compiles, would not do
+/// for `executor_work_guard`.
+template <typename Executor>
+class outstanding_work
+{
+public:
+    explicit outstanding_work(const Executor& executor)
+        : executor_(executor), tracked_(track(executor))
+    {}
+
+    /// As it was given: it is not itself that work.
+    const Executor& get_executor() const noexcept
+    {
+        return executor_;
+    }
+
+private:
+    static auto track(const Executor& executor)
+    {
+        if constexpr (asio::execution::is_executor<Executor>::value) {
+            return asio::prefer(executor, asio::execution::outstanding_work.tracked);
+        } else { // of the Networking TS
+            return asio::executor_work_guard<Executor>(executor);
+        }
+    }
+
+    Executor executor_;
+    decltype(track(std::declval<const Executor&>())) tracked_;
+};
+
 /// Posts to a context that perhaps another thread runs. `function` may be the last work there, and
 /// the context be destroyed as soon as its `run` returns: that is not before the post, which signals
 /// after it has queued, is through.
 template <typename Executor, typename Function>
 void post_elsewhere(const Executor& executor, Function&& function)
 {
-    const auto until_posted = asio::make_work_guard(executor);
+    const outstanding_work<Executor> until_posted(executor);
     asio::post(executor, std::forward<Function>(function));
 }
 

@@ -7,7 +7,6 @@
 #include <fairlead/detail/connection_operations.hpp>
 
 #include <asio/buffer.hpp>
-#include <asio/executor_work_guard.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -139,7 +138,7 @@ struct runs_at_home
 template <typename Own, typename Handler>
 struct foreign_handler : handler_wrapper
 {
-    using work = asio::executor_work_guard<asio::associated_executor_t<Handler, Own>>;
+    using work = outstanding_work<asio::associated_executor_t<Handler, Own>>;
 
     foreign_handler(const Own& own, Handler elsewhere)
         : executor(asio::get_associated_executor(elsewhere, own)), handler(std::move(elsewhere))

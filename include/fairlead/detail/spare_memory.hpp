@@ -122,7 +122,7 @@ spared_handler(spare_memory*, Function) -> spared_handler<Function>;
 
 /// Runs the handler of `waiter` with `args` on its executor, later, by an operation in the waiter's
 /// own memory; the waiter is gone when the handler runs. A waiter has a `handler`, its `executor`
-/// (a work guard), the executor `home` of the own context, and `memory`. When the handler's executor
+/// (`outstanding_work`), the executor `home` of the own context, and `memory`. When the handler's executor
 /// is another one, type-erased, Asio asks the heap all the same.
 template <typename Waiter, typename... Args>
 void post_in_spare_memory(std::unique_ptr<Waiter> waiter, Args... args)

@@ -11,7 +11,6 @@
 #include <asio/associated_cancellation_slot.hpp>
 #include <asio/cancellation_type.hpp>
 #include <asio/error.hpp>
-#include <asio/executor_work_guard.hpp>
 
 #include <memory>
 #include <system_error>
@@ -75,7 +74,7 @@ private:
     template <typename Executor, typename Handler>
     struct waiter_of final : waiter
     {
-        using work = asio::executor_work_guard<asio::associated_executor_t<Handler, Executor>>;
+        using work = outstanding_work<asio::associated_executor_t<Handler, Executor>>;
 
         waiter_of(const Executor& fallback, Handler completion)
             : executor(asio::get_associated_executor(completion, fallback)),

@@ -8,7 +8,6 @@
 #include <fairlead/detail/spare_memory.hpp>
 
 #include <asio/async_result.hpp>
-#include <asio/executor_work_guard.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -121,7 +120,7 @@ private:
     template <typename Executor, typename Handler>
     struct waiter_of final : waiter
     {
-        using work = asio::executor_work_guard<asio::associated_executor_t<Handler, Executor>>;
+        using work = outstanding_work<asio::associated_executor_t<Handler, Executor>>;
 
         waiter_of(const Executor& fallback, Handler completion)
             : executor(asio::get_associated_executor(completion, fallback)),
