@@ -16,6 +16,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 using namespace fairlead;
 using namespace std::chrono_literals;
@@ -262,6 +263,129 @@ TEST_CASE("messages that are sent beside a direct write follow it", "[framed][ou
     CHECK(got.end == test::stream_end::finished);
     CHECK_FALSE(state.ends.take());
     CHECK_FALSE(state.ends.take());
+}
+
+namespace
+{
+enum class way
+{
+    queued,
+    in_place,
+    flush,
+    shutdown,
+};
+
+struct cancelled_send : account
+{
+    way how = way::queued;
+    std::size_t sent = 0; // lines of 10
+};
+
+asio::awaitable<void> send_without_an_end(
+    connection& conn, framed<codec::line>& lines, cancelled_send& state)
+{
+    const std::string small = "012345678";
+    if (state.how == way::in_place) {
+        std::string large(8 << 20, '0'); // gone when the cancellation is told
+        for (std::size_t i = 9; i < large.size(); i += 10) {
+            large[i] = '\n';
+        }
+        large.resize(large.size() / 10 * 10);
+        state.sent += large.size() / 10;
+        co_await lines.write(large);
+    }
+    while (state.how == way::queued) {
+        ++state.sent;
+        co_await lines.send(small);
+    }
+    while (lines.try_send(small)) {
+        ++state.sent;
+    }
+    if (state.how == way::shutdown) {
+        co_await conn.shutdown_send();
+    }
+    co_await lines.flush();
+}
+
+asio::awaitable<void> cancels_its_send(connection& conn, cancelled_send& state)
+{
+    framed lines(conn, codec::line{});
+    asio::co_spawn(
+        conn.get_executor(), send_without_an_end(conn, lines, state),
+        asio::bind_cancellation_slot(
+            state.signal.slot(),
+            [&state](const std::exception_ptr& failure) { note(state, failure); }));
+    co_await state.gate.wait();
+    state.signal.emit(asio::cancellation_type::terminal);
+    while (state.ends.size() == 0) {
+        co_await asio::post(conn.get_executor(), asio::use_awaitable);
+    }
+    co_await lines.send("the  last");
+    ++state.sent;
+}
+} // namespace
+
+TEST_CASE(
+    "whoever waits for what was sent may be cancelled, and the frames stay whole",
+    "[cancel][framed]")
+{
+    const auto protocol = test::either();
+    cancelled_send state;
+    state.how = GENERATE(way::queued, way::in_place, way::flush, way::shutdown);
+    CAPTURE(test::name_of(protocol), static_cast<int>(state.how));
+    auto config = test::local_config(protocol);
+    config.write_timeout = 0ms; // there is no other end
+    config.socket.send_buffer = 64 << 10;
+    test::running_server running(test::scripted{cancels_its_send, &state}, config);
+    running.start();
+    test::peer client(running.port(), protocol);
+    REQUIRE(test::eventually([&] { return state.gate.waiting() == 1; }));
+    REQUIRE(test::eventually([&] { // nothing moves any more
+        const auto before = running.server.stats().bytes_written;
+        std::this_thread::sleep_for(20ms);
+        return before != 0 && running.server.stats().bytes_written == before;
+    }));
+    state.gate.open();
+    REQUIRE(test::eventually([&] { return state.ends.size() == 1; }));
+    const auto got = client.receive_rest();
+    CHECK(got.end == test::stream_end::finished);
+    REQUIRE(running.log.wait_for(connection_event_kind::closed));
+    CHECK(got.bytes.size() == state.sent * 10);
+    CHECK(got.bytes.substr(got.bytes.size() - 11) == "\nthe  last\n");
+}
+
+TEST_CASE(
+    "senders that wait beside a direct write go with their context", "[framed][output][context]")
+{
+    auto context = std::make_unique<asio::io_context>(1);
+    const auto trace = std::make_shared<int>(0);
+    {
+        const auto handler = [trace](connection& conn) -> asio::awaitable<void> {
+            const auto held = trace;
+            const std::string much(32 << 20, 'm');
+            framed lines(conn, codec::line{});
+            conn.spawn([](connection& own, const std::string& all) -> asio::awaitable<void> {
+                co_await own.write(asio::buffer(all));
+            }(conn, much));
+            const std::string text(1000, 'y');
+            for (;;) {
+                co_await lines.send(text);
+                ++*held;
+            }
+        };
+        tcp_server server(*context, handler, test::local_config());
+        server.start();
+        const test::client client(server.local_endpoint().port());
+        REQUIRE(test::eventually([&] {
+            context->poll();
+            return *trace > 200;
+        }));
+        while (context->poll() != 0) {
+        }
+    }
+    CHECK(trace.use_count() > 1);
+    context.reset();
+    CHECK(trace.use_count() == 1);
 }
 
 namespace

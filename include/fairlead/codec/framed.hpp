@@ -153,6 +153,7 @@ public:
 
     /// Sends one frame, and waits while more than the high watermark is queued. That it completes
     /// does not mean that it is written; see `flush`. The payload must live until it completes.
+    /// Cancelled, it has sent the whole frame or nothing of it: a large one waits for its turn.
     /// Throws `std::system_error`: `errc::frame_too_large` or `errc::malformed_frame` when the
     /// codec has no frame for the payload (nothing is sent), and what ends a connection.
     asio::awaitable<void> send(std::span<const std::byte> payload)

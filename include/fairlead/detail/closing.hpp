@@ -79,8 +79,7 @@ struct initiate_output_wait
     template <typename Handler>
     void operator()(Handler&& handler) const
     {
-        connection->output->wait(
-            wait_queue<>::make_waiter(connection->get_executor(), std::forward<Handler>(handler)));
+        connection->output->wait(connection->get_executor(), std::forward<Handler>(handler));
     }
 };
 
@@ -89,7 +88,7 @@ inline asio::awaitable<void> deliver(connection_operations& connection)
 {
     connection.output->flush();
     while (!connection.output->is_idle()) {
-        co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(
+        co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::error_code)>(
             initiate_output_wait{&connection}, asio::use_awaitable);
     }
 }

@@ -7,6 +7,7 @@
 #include <fairlead/detail/outbox.hpp>
 
 #include <asio/awaitable.hpp>
+#include <asio/cancellation_state.hpp>
 #include <asio/cancellation_type.hpp>
 #include <asio/error.hpp>
 #include <asio/this_coro.hpp>
@@ -60,21 +61,17 @@ public:
 
     asio::awaitable<void> wait_for_room(std::error_code& error)
     {
-        if (is_full()) {
-            while (!outbox_.error() && outbox_.size() > enough_) {
-                co_await outbox_.change();
-            }
-        }
         error = outbox_.error();
+        if (is_full()) {
+            const auto has_room = [this] { return outbox_.error() || outbox_.size() <= enough_; };
+            co_await wait_until(has_room, error);
+        }
     }
 
     asio::awaitable<void> wait_until_written(std::error_code& error)
     {
         outbox_.flush();
-        while (!outbox_.is_idle()) {
-            co_await outbox_.change();
-        }
-        error = outbox_.error();
+        co_await wait_until([this] { return outbox_.is_idle(); }, error);
     }
 
     /// What is written behind what is queued, and without a copy of `payload`. `enclose(header,
@@ -84,21 +81,21 @@ public:
     asio::awaitable<void> write_in_place(
         std::span<const std::byte> payload, Enclose enclose, std::error_code& error)
     {
-        while (outbox_.is_writing()) {
-            co_await outbox_.change();
+        co_await wait_until([this] { return !outbox_.is_writing(); }, error);
+        if (!error) {
+            error = refuses();
         }
-        error = refuses();
         if (!error && connection_.is_writing()) { // past the queue: there is nothing to wait for
             error = std::make_error_code(std::errc::operation_in_progress);
         }
         const auto cancellation = co_await asio::this_coro::cancellation_state;
-        if (!error && cancellation.cancelled() != asio::cancellation_type::none) {
+        if (!error && is_cancelled(cancellation)) {
             error = asio::error::operation_aborted;
         }
         if (error) {
             co_return;
         }
-        // From here on the outbox refers to the payload: a cancellation must not end the wait.
+        // From here on the outbox refers to the payload, and this must not be left by an exception.
         const bool throws = co_await asio::this_coro::throw_if_cancelled();
         co_await asio::this_coro::throw_if_cancelled(false);
         try {
@@ -110,15 +107,42 @@ public:
         }
         if (!error) {
             const auto number = outbox_.writes_begun();
-            while (outbox_.is_writing() && outbox_.writes_begun() == number) {
-                co_await outbox_.change();
+            bool is_left = false; // to the outbox
+            while (outbox_.is_writing() && outbox_.writes_begun() == number && !is_left) {
+                is_left = is_cancelled(cancellation) && outbox_.copy_payload();
+                if (!is_left) {
+                    co_await outbox_.change(error);
+                }
             }
-            error = outbox_.error();
+            error = is_left ? std::error_code(asio::error::operation_aborted) : outbox_.error();
         }
         co_await asio::this_coro::throw_if_cancelled(throws);
     }
 
 private:
+    static bool is_cancelled(const asio::cancellation_state& state) noexcept
+    {
+        return state.cancelled() != asio::cancellation_type::none;
+    }
+
+    /// `error` is that of the outbox, or says that the wait was cancelled.
+    template <typename Condition>
+    asio::awaitable<void> wait_until(Condition holds, std::error_code& error)
+    {
+        const auto cancellation = co_await asio::this_coro::cancellation_state;
+        error.clear();
+        while (!error && !holds()) {
+            if (is_cancelled(cancellation)) { // between two waits
+                error = asio::error::operation_aborted;
+            } else {
+                co_await outbox_.change(error);
+            }
+        }
+        if (!error) {
+            error = outbox_.error();
+        }
+    }
+
     static outbox& outbox_of(connection_operations& connection)
     {
         if (!connection.output) {

@@ -10,12 +10,16 @@
 #include <asio/awaitable.hpp>
 #include <asio/buffer.hpp>
 #include <asio/post.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <new>
+#include <optional>
 #include <span>
 #include <system_error>
 #include <utility>
@@ -28,12 +32,13 @@ namespace fairlead::detail
 ///
 /// Those who wait are owned by the operations that are pending, not by this object: it belongs to
 /// the connection, which belongs to the coroutine that may be waiting, and a circle would never be
-/// freed when a context dies with the operations in it.
+/// freed when a context dies with the operations in it. Where a write that is not of this object
+/// holds the queue back, an operation is pending for nothing else.
 class outbox final : public output_queue
 {
 public:
     explicit outbox(connection_operations& connection)
-        : connection_(connection), waiting_(std::make_shared<waiters>()), waiting_now_(waiting_)
+        : connection_(connection), waiting_(std::make_shared<wait_list>()), waiting_now_(waiting_)
     {}
 
     /// Where to append frames, each as a whole. Then `flush` or `flush_soon`.
@@ -84,6 +89,11 @@ public:
             filling_ = {};
         } else if (!writing_ && !filling_.empty() && !connection_.is_writing()) {
             write_queue({}, {});
+        } else {
+            return;
+        }
+        if (std::exchange(is_held_back_, false)) {
+            held_back_->cancel();
         }
     }
 
@@ -97,29 +107,54 @@ public:
     }
 
     /// Writes the queue, then `payload`, then `trailer`, at once and without a copy of the payload,
-    /// which must live until `is_writing()` is false. Not while a write is pending.
+    /// which must live until this write is over, or `copy_payload`. Not while a write is pending.
     void write_with(std::span<const std::byte> payload, std::vector<std::byte> trailer)
     {
         write_queue(payload, std::move(trailer));
     }
 
-    /// Completes at the next change. Not while idle.
-    asio::awaitable<void> change()
+    /// The payload that is being written need not live any longer. False: it must.
+    bool copy_payload() noexcept
     {
-        return asio::async_initiate<const asio::use_awaitable_t<>, void()>(
-            initiate_wait{this, connection_.get_executor()}, asio::use_awaitable);
+        if (!operations_look_again) {
+            return false;
+        }
+        try {
+            const auto* const first = static_cast<const std::byte*>(rest_[1].data());
+            payload_.assign(first, first + rest_[1].size());
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
+        rest_[1] = asio::buffer(payload_);
+        return true;
     }
 
-    void wait(std::unique_ptr<wait_queue<>::waiter> last) override
+    /// Completes at the next change, or with an error when it is cancelled. Not while idle.
+    asio::awaitable<void> change(std::error_code& error)
     {
-        if (const auto list = waiting_now_.lock()) {
-            list->push_back(std::move(last));
-        }
+        auto completion = asio::redirect_error(asio::use_awaitable, error);
+        return asio::async_initiate<decltype(completion), void(std::error_code)>(
+            initiate_wait{this}, completion);
     }
 
 private:
-    using waiters = std::vector<std::unique_ptr<wait_queue<>::waiter>>;
     using buffers = std::array<asio::const_buffer, 3>;
+
+    /// What is left to write, whenever an operation looks: the payload may have moved.
+    struct buffers_now
+    {
+        buffers::const_iterator begin() const noexcept
+        {
+            return rest->begin();
+        }
+
+        buffers::const_iterator end() const noexcept
+        {
+            return rest->end();
+        }
+
+        const buffers* rest;
+    };
 
     /// What each pending operation holds.
     struct operation : runs_at_home
@@ -133,7 +168,7 @@ private:
 
         outbox* box;
         connection_ref connection; // the box is the connection's
-        std::shared_ptr<waiters> waiting;
+        std::shared_ptr<wait_list> waiting;
     };
 
     struct written : operation
@@ -155,17 +190,50 @@ private:
         }
     };
 
+    struct released : operation
+    {
+        void operator()(const std::error_code&)
+        {
+            this->box->end_operation(std::move(*this));
+        }
+    };
+
     struct initiate_wait
     {
         outbox* box;
-        shard::executor_type executor;
 
         template <typename Handler>
         void operator()(Handler&& handler) const
         {
-            box->wait(wait_queue<>::make_waiter(executor, std::forward<Handler>(handler)));
+            box->wait(box->connection_.get_executor(), std::forward<Handler>(handler));
         }
     };
+
+    std::shared_ptr<wait_list> waiting() override
+    {
+        auto list = waiting_now_.lock();
+        if (pending_ == 0) {
+            try {
+                hold_back();
+            } catch (...) { // no memory for it
+                --pending_;
+                waiting_ = std::move(list);
+                throw;
+            }
+        }
+        return list;
+    }
+
+    /// Begins the operation that ends when the queue may be written.
+    void hold_back()
+    {
+        auto pending = begin_operation();
+        if (!held_back_) {
+            held_back_.emplace(connection_.server.context, asio::steady_timer::time_point::max());
+        }
+        held_back_->async_wait(released{std::move(pending)});
+        is_held_back_ = true;
+    }
 
     operation begin_operation()
     {
@@ -177,9 +245,8 @@ private:
     void end_operation(operation ended)
     {
         --pending_;
-        waiters woken = std::exchange(*ended.waiting, {});
         if (pending_ == 0) {
-            waiting_ = std::move(ended.waiting);
+            waiting_ = ended.waiting;
             if (filling_.empty()) {
                 connection_.server.buffers.give_back(std::move(filling_));
                 filling_ = {};
@@ -188,9 +255,7 @@ private:
         if (is_idle() && !error_) {
             connection_.finish_stopped_sending();
         }
-        for (auto& each : woken) {
-            wait_queue<>::complete(std::move(each));
-        }
+        ended.waiting->notify_all();
     }
 
     void write_queue(std::span<const std::byte> payload, std::vector<std::byte> trailer)
@@ -208,7 +273,7 @@ private:
     void write_some(operation pending)
     {
         const initiate_write_some start{&connection_, true};
-        start(written{std::move(pending)}, rest_);
+        start(written{std::move(pending)}, buffers_now{&rest_});
     }
 
     void write_ends(operation pending, const std::error_code& error, std::size_t bytes)
@@ -229,6 +294,7 @@ private:
         rest_ = {};
         connection_.server.buffers.give_back(std::move(sending_));
         sending_ = {};
+        payload_ = {};
         trailer_ = {};
         writing_ = false;
         flush();
@@ -238,6 +304,7 @@ private:
     connection_operations& connection_;
     std::vector<std::byte> filling_;
     std::vector<std::byte> sending_;
+    std::vector<std::byte> payload_; // whose sender did not wait for the end of the write
     std::vector<std::byte> trailer_;
     buffers rest_ = {}; // of what is being written
     std::error_code error_;
@@ -245,8 +312,10 @@ private:
     std::size_t pending_ = 0; // operations that will call this object
     bool writing_ = false;
     bool soon_ = false;
-    std::shared_ptr<waiters> waiting_;   // null while an operation is pending
-    std::weak_ptr<waiters> waiting_now_; // the same object, wherever it is
+    bool is_held_back_ = false;
+    std::optional<asio::steady_timer> held_back_; // never expires
+    std::shared_ptr<wait_list> waiting_;          // null while an operation is pending
+    std::weak_ptr<wait_list> waiting_now_;        // the same object, wherever it is
 };
 } // namespace fairlead::detail
 

@@ -4,10 +4,11 @@
 #ifndef FAIRLEAD_DETAIL_OUTPUT_QUEUE_HPP
 #define FAIRLEAD_DETAIL_OUTPUT_QUEUE_HPP
 
-#include <fairlead/detail/wait_queue.hpp>
+#include <fairlead/detail/wait_list.hpp>
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 namespace fairlead::detail
 {
@@ -28,11 +29,21 @@ public:
     /// Begins to write what is queued, or will when the connection's pending write is over.
     virtual void flush() = 0;
 
-    /// `last` is woken at the next change. Not while idle.
-    virtual void wait(std::unique_ptr<wait_queue<>::waiter> last) = 0;
+    /// `handler(error)` is called at the next change, or when its wait is cancelled. Not while idle.
+    template <typename Executor, typename Handler>
+    void wait(const Executor& fallback, Handler&& handler)
+    {
+        if (const auto list = waiting()) {
+            list->push(fallback, std::forward<Handler>(handler));
+        }
+    }
 
     /// Input that was taken from the connection and not handed to the handler yet.
     std::size_t unread_input = 0;
+
+private:
+    /// Those who wait for the next change. Null: their context is being destroyed.
+    virtual std::shared_ptr<wait_list> waiting() = 0;
 };
 } // namespace fairlead::detail
 
