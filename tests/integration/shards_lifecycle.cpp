@@ -3,10 +3,12 @@
 #include "support/catch.hpp"
 #include "support/client.hpp"
 #include "support/server_fixture.hpp"
+#include <fairlead/running_server.hpp>
 #include <fairlead/sharded_server.hpp>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <future>
@@ -355,6 +357,32 @@ TEST_CASE("a hook may close the whole server", "[shards][lifecycle][hooks]")
     client.finish();
     REQUIRE(joined.wait_for(test::patience) == std::future_status::ready);
     CHECK(server.state() == server_state::stopped);
+}
+
+TEST_CASE("a drain asked for while the server starts is a drain", "[shards][lifecycle][drain]")
+{
+    fairlead::sharded_server server(test::echo, test::local_config(), {.threads = 2});
+    std::atomic<int> drains = 0;
+    std::thread operating;
+    server.on_server([&](const fairlead::server_event& event) {
+        if (event.kind == fairlead::server_event_kind::listening) {
+            std::atomic<bool> has_begun = false;
+            operating = std::thread([&server, &has_begun] {
+                fairlead::running_server handle(server);
+                has_begun = true;
+                handle.shutdown(10s);
+            });
+            while (!has_begun) {
+                std::this_thread::yield();
+            }
+            std::this_thread::sleep_for(20ms); // it waits for the start, most likely
+        }
+        drains += event.kind == fairlead::server_event_kind::draining ? 1 : 0;
+    });
+    server.start();
+    server.join();
+    operating.join();
+    CHECK(drains == 1);
 }
 
 TEST_CASE("a close that comes too late does not end the next run", "[shards][lifecycle][hooks]")

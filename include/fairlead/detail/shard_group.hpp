@@ -118,8 +118,7 @@ public:
     /// who comes late hears of the shards that are done already.
     std::shared_ptr<const drain_report> begin_drain(std::chrono::milliseconds deadline)
     {
-        if (!threads_.are_running()) {
-            close();
+        if (closes_at_rest()) {
             return std::make_shared<drain_report>();
         }
         std::unique_lock lock(mutex_);
@@ -142,12 +141,8 @@ public:
 
     void close()
     {
-        if (!threads_.are_running()) {
-            const std::lock_guard lock(control_);
-            if (!threads_.are_running()) { // it was not starting meanwhile
-                close_shards();
-                return;
-            }
+        if (closes_at_rest()) {
+            return;
         }
         for (server_core* const each : shards_) {
             each->request_close();
@@ -296,6 +291,20 @@ private:
         const std::lock_guard lock(mutex_);
         drained_.reset();
         events_.begin_run();
+    }
+
+    /// False: the shards run, perhaps since a moment ago, and are to be asked.
+    bool closes_at_rest()
+    {
+        if (threads_.are_running()) {
+            return false;
+        }
+        const std::lock_guard lock(control_);
+        if (threads_.are_running()) { // it was starting meanwhile
+            return false;
+        }
+        close_shards();
+        return true;
     }
 
     /// While no thread runs them.
