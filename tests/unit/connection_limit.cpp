@@ -161,6 +161,28 @@ TEST_CASE("no wake-up is lost between threads", "[limit][threads]")
     CHECK(finished.load() == 6);
 }
 
+TEST_CASE("asking to be woken never keeps another from a place that is free", "[limit][threads]")
+{
+    connection_limit limit(1);
+    std::atomic<bool> is_over = false;
+    std::thread asking([&] {
+        while (!is_over) {
+            limit.notify_when_free([] {});
+        }
+    });
+    int refusals = 0;
+    for (int round = 0; round < 100'000; ++round) {
+        if (limit.try_acquire()) {
+            limit.release();
+        } else {
+            ++refusals;
+        }
+    }
+    is_over = true;
+    asking.join();
+    CHECK(refusals == 0);
+}
+
 TEST_CASE("a place gives itself back, once", "[limit]")
 {
     using fairlead::detail::connection_place;

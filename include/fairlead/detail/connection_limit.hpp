@@ -46,6 +46,30 @@ public:
             return;
         }
         taken_.fetch_sub(1);
+        wake_all();
+    }
+
+    /// `wake` is called once, from any thread, when a place may have become free; at once when one
+    /// has. It must do no more than post.
+    void notify_when_free(std::function<void()> wake)
+    {
+        {
+            const std::lock_guard lock(mutex_);
+            wakers_.push_back(std::move(wake));
+            waiting_.store(wakers_.size());
+        }
+        // A place that was given back before `waiting_` was seen has woken nobody.
+        if (taken_.load() < places_) {
+            wake_all();
+        }
+    }
+
+    /// Of the shards that share it.
+    shard_roster<evictor> evictors;
+
+private:
+    void wake_all() noexcept
+    {
         if (waiting_.load() == 0) {
             return;
         }
@@ -60,26 +84,6 @@ public:
         }
     }
 
-    /// `wake` is called once, from any thread, when a place may have become free; at once when one
-    /// has. It must do no more than post.
-    void notify_when_free(std::function<void()> wake)
-    {
-        {
-            const std::lock_guard lock(mutex_);
-            wakers_.push_back(std::move(wake));
-            waiting_.store(wakers_.size());
-        }
-        // A place that was given back before `waiting_` was seen has woken nobody.
-        if (taken_.load() < places_) {
-            taken_.fetch_add(1);
-            release();
-        }
-    }
-
-    /// Of the shards that share it.
-    shard_roster<evictor> evictors;
-
-private:
     const std::size_t places_;
     std::atomic<std::size_t> taken_ = 0;
     std::atomic<std::size_t> waiting_ = 0;
