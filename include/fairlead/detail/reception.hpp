@@ -57,9 +57,7 @@ public:
                 spawn(std::move(client));
             }
         } catch (...) {
-            hooks.report(
-                std::current_exception(), errc::out_of_memory, "a client could not be served", 0,
-                remote);
+            could_not_serve(remote);
         }
     }
 
@@ -120,7 +118,8 @@ public:
     }
 
     /// Where accepted clients go when it is not here; for one acceptor that serves several shards.
-    /// False: they were not taken, and this shard serves them.
+    /// False: they were not taken, and this shard serves them. Throws when there is no memory; they
+    /// are gone then.
     std::function<bool(native::descriptor&, const asio::ip::tcp::endpoint&, connection_place&)>
         forward;
 
@@ -151,9 +150,21 @@ private:
         native::descriptor socket, const asio::ip::tcp::endpoint& remote,
         connection_place place) noexcept override
     {
-        if (!forward || !forward(socket, remote, place)) {
-            adopt(std::move(socket), remote, std::move(place));
+        try {
+            if (!forward || !forward(socket, remote, place)) {
+                adopt(std::move(socket), remote, std::move(place));
+            }
+        } catch (...) {
+            could_not_serve(remote);
         }
+    }
+
+    /// Tells of what is being thrown.
+    void could_not_serve(const asio::ip::tcp::endpoint& remote) noexcept
+    {
+        hooks.report(
+            std::current_exception(), errc::out_of_memory, "a client could not be served", 0,
+            remote);
     }
 
     /// Counts and registers a client before anything of it runs: a drain can neither miss it nor

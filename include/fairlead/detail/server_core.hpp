@@ -120,7 +120,7 @@ public:
     }
 
     /// A client that another server's acceptor took, with its place in the shared limit. False:
-    /// this one has stopped, and the client is still the caller's.
+    /// this one has stopped, and the client is still the caller's. Throws when there is no memory.
     bool request_adopt(
         native::descriptor& socket, const asio::ip::tcp::endpoint& remote, connection_place& place)
     {
@@ -137,6 +137,7 @@ public:
                 });
         } catch (...) { // out of memory: the client is gone
             arrivals_.arrived();
+            throw;
         }
         return true;
     }
@@ -176,7 +177,12 @@ public:
         if (state_.load() == server_state::stopped) {
             state_ = server_state::created;
         }
-        tell_of_opening(refused);
+        try {
+            tell_of_opening(refused);
+        } catch (...) { // no memory for the words
+            acceptor_.close();
+            throw;
+        }
     }
 
     void start()

@@ -24,7 +24,13 @@ void open_shared_port(std::size_t count, CoreAt core_at)
     constexpr int attempts_at_a_free_port = 8;
     server_core& first = core_at(0);
     for (int attempt = 1;; ++attempt) {
-        std::size_t opened = 0;
+        const auto close_all = [&] {
+            for (std::size_t index = 0; index < count; ++index) {
+                if (core_at(index).is_listening()) {
+                    core_at(index).close_everything();
+                }
+            }
+        };
         try {
             std::vector<asio::ip::tcp::endpoint> endpoints;
             const auto share = [&] { return listen_on_each(endpoints, first.config, true); };
@@ -34,19 +40,20 @@ void open_shared_port(std::size_t count, CoreAt core_at)
                 }
                 return share();
             });
-            for (opened = 1; opened < count; ++opened) {
-                core_at(opened).open(share);
+            for (std::size_t index = 1; index < count; ++index) {
+                core_at(index).open(share);
             }
             return;
         } catch (const std::system_error& error) {
-            for (std::size_t index = 0; index < opened; ++index) {
-                core_at(index).close_everything();
-            }
+            close_all();
             // Between the look and the sharing somebody may take a port that was free.
             if (error.code() != std::errc::address_in_use || attempt == attempts_at_a_free_port ||
                 resolve(first.context, first.config.address).front().port() != 0) {
                 throw;
             }
+        } catch (...) { // out of memory
+            close_all();
+            throw;
         }
     }
 }
