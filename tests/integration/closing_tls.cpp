@@ -1,6 +1,7 @@
 #include "support/catch.hpp"
 #include "support/client.hpp"
 #include "support/error_list.hpp"
+#include "support/scripts.hpp"
 #include "support/server_fixture.hpp"
 #include "support/tls_client.hpp"
 
@@ -245,4 +246,54 @@ TEST_CASE("the alert reaches a client that breaks an established connection", "[
     client.tcp().close();
     REQUIRE(running.log.wait_for(connection_event_kind::closed));
     CHECK(running.log.closed().front().reason == close_reason::transport_error);
+}
+
+namespace test::closing_tls
+{
+/// Answers, is stopped, and works on until the test lets it go.
+struct working_handler
+{
+    bool closes;
+    test::gate* gate;
+
+    asio::awaitable<void> operator()(fairlead::connection& connection) const
+    {
+        char byte = 0;
+        co_await connection.read_some(asio::buffer(&byte, 1));
+        co_await connection.write(asio::buffer("answer", 6));
+        if (closes) {
+            connection.close();
+        }
+        co_await gate->wait();
+    }
+};
+} // namespace test::closing_tls
+
+TEST_CASE(
+    "close_notify does not wait for a handler that works on when its connection is stopped",
+    "[close][tls]")
+{
+    const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
+    const bool closes = GENERATE(true, false);
+    CAPTURE(version, closes);
+    test::gate gate;
+    test::running_server running(working_handler{closes, &gate}, config());
+    running.start();
+    test::tls_client client(test::client(running.port()), version);
+    client.send("?");
+    CHECK(client.receive(6) == "answer");
+    if (!closes) {
+        REQUIRE(test::eventually([&] { return gate.waiting() == 1; }));
+        REQUIRE(running.server.close_connection(running.log.connections().front().id));
+    }
+    const auto rest = client.receive_rest();
+    CHECK(rest.close_notify);
+    CHECK(rest.alerts == one_close_notify());
+    CHECK(rest.below.end == test::stream_end::finished);
+    CHECK(running.log.count(connection_event_kind::closed) == 0); // the handler runs
+    CHECK(running.log.wait_for(connection_event_kind::close_write));
+    client.tcp().close();
+    gate.open();
+    CHECK(running.log.wait_for(connection_event_kind::closed));
+    CHECK(running.log.count(connection_event_kind::close_write) == 1);
 }

@@ -77,8 +77,8 @@ public:
         }
     }
 
-    /// It was stopped, and what was being written then is with the kernel as a whole: FIN. Under
-    /// TLS close_notify comes first, when the handler is done.
+    /// It was stopped, and what was being written then is with the kernel as a whole: FIN, under TLS
+    /// behind close_notify. The handler may go on for longer than the peer shall wait for it.
     void finish_stopped_sending() noexcept
     {
         if (!is_open() || !is_stopped() || phase_ == phase::closing) {
@@ -89,7 +89,7 @@ public:
         }
         if (closing_patience().count() == 0) {
             close_without_waiting();
-        } else if (!stream.is_tls() && !std::exchange(send_finished_, true)) {
+        } else if (has_said_goodbye() && !std::exchange(send_finished_, true)) {
             stream.shutdown_send();
             emit(connection_event_kind::close_write);
         }
@@ -358,6 +358,16 @@ private:
         return stream.is_tls() ? std::max(config.linger, config.tls_close_timeout) : config.linger;
     }
 
+    /// FIN may follow. Before the handler, and in a handshake, TLS is for those who shake hands to
+    /// end; where the socket has no room, the next attempt is made when the handler is done, or out
+    /// of time.
+    bool has_said_goodbye() noexcept
+    {
+        return !stream.is_tls() ||
+               (phase_ == phase::open && !is_shaking_hands_ && may_say_goodbye() &&
+                stream.close_notify().waits_for == transport::attempt::condition::nothing);
+    }
+
     void close_without_waiting() noexcept
     {
         if (may_say_goodbye() && !has_unsent()) {
@@ -421,7 +431,7 @@ private:
         case close_reason::pre_open_timeout:
             return stop_now(*verdict.reason, errc::pre_open_timeout);
         default: // closing took too long; the reason is known already
-            return stop_now(*verdict.reason, errc::connection_closed);
+            return close_without_waiting();
         }
     }
 };
