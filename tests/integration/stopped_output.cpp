@@ -390,6 +390,42 @@ TEST_CASE(
 
 namespace
 {
+asio::awaitable<void> write_before_the_end(connection& conn, const std::string& much)
+{
+    std::error_code ignored;
+    co_await conn.write(asio::buffer(much), ignored);
+}
+
+asio::awaitable<void> cancels_its_shutdown(connection& conn, account& state)
+{
+    const std::string much(32 << 20, 'm');
+    conn.spawn(write_before_the_end(conn, much)); // the end waits behind it
+    asio::co_spawn(
+        conn.get_executor(), conn.shutdown_send(),
+        asio::bind_cancellation_slot(
+            state.signal.slot(),
+            [&state](const std::exception_ptr& failure) { note(state, failure); }));
+    co_await asio::post(conn.get_executor(), asio::use_awaitable);
+    state.signal.emit(asio::cancellation_type::terminal);
+    co_await state.gate.wait();
+}
+} // namespace
+
+TEST_CASE("a half-close that waits for room can be cancelled", "[cancel][shutdown_send]")
+{
+    account state;
+    test::running_server running(
+        test::scripted{cancels_its_shutdown, &state}, test::local_config(test::speaks::tls));
+    running.start();
+    const test::peer client(running.port(), test::speaks::tls);
+    CHECK(state.ends.take() == asio::error::operation_aborted);
+    running.server.close();
+    state.gate.open();
+    CHECK(running.log.wait_for(connection_event_kind::closed));
+}
+
+namespace
+{
 struct upgrade
 {
     tls_context context;

@@ -49,13 +49,6 @@ inline constexpr auto token = asio::as_tuple(asio::deferred);
 inline constexpr auto token = asio::experimental::as_tuple(asio::use_awaitable);
 #endif
 
-/// A pending operation looks into its buffer sequence at each attempt, and not only when it begins.
-#if defined(ASIO_HAS_IO_URING_AS_DEFAULT)
-inline constexpr bool operations_look_again = false;
-#else
-inline constexpr bool operations_look_again = true;
-#endif
-
 /// A base of completion handlers that hold another one as `handler` and are to Asio what that one
 /// is.
 struct handler_wrapper

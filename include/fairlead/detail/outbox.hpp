@@ -116,9 +116,6 @@ public:
     /// The payload that is being written need not live any longer. False: it must.
     bool copy_payload() noexcept
     {
-        if (!operations_look_again) {
-            return false;
-        }
         try {
             const auto* const first = static_cast<const std::byte*>(rest_[1].data());
             payload_.assign(first, first + rest_[1].size());
