@@ -94,6 +94,17 @@ struct slow_to_leave
         }
     }
 };
+
+/// When it is evicted it needs a moment.
+inline asio::awaitable<void> finishes_something(fairlead::connection& connection)
+{
+    try {
+        co_await test::echo(connection);
+    } catch (const std::system_error&) {
+    }
+    asio::steady_timer timer(connection.get_executor(), 10ms);
+    co_await timer.async_wait(asio::use_awaitable);
+}
 } // namespace test::evicting
 
 using namespace test::evicting;
@@ -212,4 +223,19 @@ TEST_CASE("an evicted connection keeps its place until its handler returns", "[l
     clients.clear();
     third.close();
     running.stop();
+}
+
+TEST_CASE("no more connections give way than clients come", "[limit][evict][shards]")
+{
+    constexpr std::size_t places = 40;
+    fairlead::sharded_server server(
+        finishes_something, evicting_config(places, false), {.threads = 8});
+    server.start();
+    const auto port = server.local_endpoint().port();
+    auto clients = honest_clients(port, places);
+    std::vector<test::client> late;
+    crowd_in(server, late, port, 20);
+    CHECK(server.stats().closed_by(close_reason::rejected_by_limit) == 0);
+    CHECK(server.stats().closed_by(close_reason::evicted) == 20);
+    CHECK(server.open_connections() == places);
 }

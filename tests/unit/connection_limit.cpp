@@ -14,6 +14,19 @@
 
 using fairlead::detail::connection_limit;
 
+namespace connection_limit_test
+{
+using fairlead::detail::connection_place;
+using fairlead::detail::eviction;
+using fairlead::detail::evictions;
+using fairlead::detail::waiting_client;
+
+inline evictions::time_point at(int periods)
+{
+    return evictions::time_point(std::chrono::hours(1)) + periods * evictions::patience;
+}
+} // namespace connection_limit_test
+
 TEST_CASE("places are given out until there is none", "[limit]")
 {
     connection_limit limit(3);
@@ -206,4 +219,50 @@ TEST_CASE("a place gives itself back, once", "[limit]")
         moved = connection_place::take(limit);
     }
     CHECK(connection_place::take(limit));
+}
+
+TEST_CASE("no more evictions are under way than clients wait", "[limit][evict]")
+{
+    using namespace connection_limit_test;
+    connection_limit limit(2);
+    auto first = connection_place::take(limit);
+    auto second = connection_place::take(limit);
+    waiting_client one(limit);
+    waiting_client other(limit);
+    auto [none, cause] = one.seek(at(0));
+    CHECK_FALSE(none);
+    REQUIRE(cause);
+    first.is_to_be_free(cause);
+    CHECK_FALSE(cause); // the place keeps it
+    {
+        const auto another = other.seek(at(0));
+        CHECK(another.second);
+        CHECK_FALSE(one.seek(at(0)).second);
+        CHECK_FALSE(other.seek(at(1)).second);
+    }
+    CHECK(other.seek(at(1)).second); // who was asked had nobody
+    SECTION("a place that comes is that of one of them, and no reason for another")
+    {
+        first.give_back();
+        const auto [place, more] = other.seek(at(1));
+        CHECK(place);
+        CHECK_FALSE(more);
+        CHECK(one.seek(at(1)).second);
+    }
+    SECTION("one who does not leave counts no more after a while")
+    {
+        CHECK(one.seek(at(2)).second);
+        const auto again = one.seek(at(2));
+        const auto more = other.seek(at(2));
+        CHECK(again.second);
+        CHECK(more.second);
+        first.give_back(); // of a time that is forgotten
+        CHECK(one.seek(at(2)).first);
+        CHECK_FALSE(other.seek(at(2)).second);
+    }
+    SECTION("who waits no longer has no claim")
+    {
+        one = waiting_client();
+        CHECK_FALSE(other.seek(at(1)).second);
+    }
 }

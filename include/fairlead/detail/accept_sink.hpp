@@ -23,7 +23,7 @@ public:
         native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept = 0;
     /// Closes an idle connection, or asks for it; false: there is none. Its place becomes free when
     /// its handler has returned.
-    virtual bool make_room() noexcept = 0;
+    virtual bool make_room(eviction cause) noexcept = 0;
     /// `finish` is done: the listening socket is closed.
     virtual void finished() noexcept = 0;
 

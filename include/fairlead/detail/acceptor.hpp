@@ -10,6 +10,7 @@
 #include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/listening_sockets.hpp>
 #include <fairlead/detail/native.hpp>
+#include <fairlead/detail/parked_client.hpp>
 #include <fairlead/detail/place_bell.hpp>
 #include <fairlead/detail/shard.hpp>
 
@@ -38,11 +39,6 @@ class acceptor : private deadline_wheel::node
 public:
     static constexpr std::chrono::milliseconds shortest_pause{5};
     static constexpr std::chrono::milliseconds longest_pause{1000};
-
-    /// A client that waits for another's place: so long until the next is asked for, and so long
-    /// until it is rejected.
-    static constexpr std::chrono::milliseconds patience_with_one{250};
-    static constexpr std::chrono::milliseconds longest_parking{1000};
 
     acceptor(shard& owner, std::shared_ptr<connection_limit> limit, accept_sink& sink)
         : node(&acceptor::pause_over),
@@ -110,10 +106,7 @@ public:
         state_ = state::accepting;
         pause_ = {};
         left_.reset();
-        if (parked_.socket) {
-            native::reset_on_close(parked_.socket.get());
-            parked_.socket.reset();
-        }
+        parked_.drop();
     }
 
     /// No shard has a connection to give up.
@@ -142,13 +135,6 @@ private:
         /// A client is parked.
         making_room,
         backing_off,
-    };
-
-    struct parked_client
-    {
-        native::descriptor socket;
-        asio::ip::tcp::endpoint remote;
-        time_point until;
     };
 
     void wait() noexcept
@@ -212,11 +198,13 @@ private:
             if (!place) {
                 place = connection_place::take(*limit_);
             }
-            if (!place && shard_.config.at_limit == limit_policy::evict_idle && sink_.make_room()) {
-                place = connection_place::take(*limit_);
-                if (!place) {
+            if (!place && shard_.config.at_limit == limit_policy::evict_idle) {
+                const auto now = shard::clock::now();
+                parked_.begin(*limit_, now);
+                if (parked_.seek(place, now, sink_) && !place) {
                     return park(std::move(client), remote);
                 }
+                parked_.account = {};
             }
             if (place) {
                 sink_.accepted(std::move(client), remote, std::move(place));
@@ -347,31 +335,28 @@ private:
     void park(native::descriptor client, const asio::ip::tcp::endpoint& remote) noexcept
     {
         state_ = state::making_room;
-        parked_ = {std::move(client), remote, shard::clock::now() + longest_parking};
+        parked_.socket = std::move(client);
+        parked_.remote = remote;
         await_room();
     }
 
     void await_room() noexcept
     {
-        shard_.schedule(*this, shard::clock::now() + patience_with_one);
+        shard_.schedule(*this, shard::clock::now() + evictions::patience);
         try {
             ask_for_place();
         } catch (...) { // no memory: the time comes all the same
         }
     }
 
-    /// A place may be free. If not, or if another client was faster, one more connection is closed.
     void admit_parked() noexcept
     {
-        connection_place place = connection_place::take(*limit_);
+        connection_place place;
+        if (!parked_.seek(place, shard::clock::now(), sink_)) {
+            return reject_parked();
+        }
         if (!place) {
-            if (shard::clock::now() >= parked_.until || !sink_.make_room()) {
-                return reject_parked();
-            }
-            place = connection_place::take(*limit_);
-            if (!place) {
-                return await_room();
-            }
+            return await_room();
         }
         unpark();
         sink_.accepted(std::move(parked_.socket), parked_.remote, std::move(place));
@@ -389,6 +374,7 @@ private:
     {
         shard_.cancel(*this);
         state_ = state::accepting;
+        parked_.account = {};
     }
 
     void go_on() noexcept

@@ -43,6 +43,7 @@ public:
 
     void leave() noexcept
     {
+        run_.fetch_add(1, std::memory_order_relaxed);
         limit_->evictors.leave(std::weak_ptr<evictor>(shared()));
     }
 
@@ -64,21 +65,21 @@ public:
 
     /// Closes a connection here, or asks the other shards to. False: there is none to be closed.
     /// The acceptor is told when the others had none.
-    bool make_room() noexcept
+    bool make_room(eviction cause) noexcept
     {
         ++search_;
-        if (evict(find_newcomer())) {
+        if (evict(find_newcomer(), cause)) {
             return true;
         }
         try {
             auto members = limit_->evictors.members();
             if (members.size() > 1) {
-                look_everywhere(std::move(members));
+                look_everywhere(std::move(members), cause);
                 return true;
             }
         } catch (...) { // no memory for asking
         }
-        return evict(find_quietest());
+        return evict(find_quietest(), cause);
     }
 
 private:
@@ -88,17 +89,30 @@ private:
     /// rounds everybody is looked at.
     static constexpr std::size_t longest_look = 256;
 
+    /// How often one search goes round, when others are faster.
+    static constexpr int most_rounds = 8;
+
+    /// A shard in one of its runs: who comes in the next has nothing to do with it.
+    struct member
+    {
+        std::weak_ptr<evictor> shard;
+        unsigned run = 0;
+    };
+
     /// From shard to shard, those first that have most newcomers; then to the one that has the
     /// longest silent. Owns no shard: one that is gone or stands still ends it, and the acceptor
     /// asks again.
     struct search
     {
+        std::shared_ptr<connection_limit> limit; // which the cause refers to
+        eviction cause;
         std::weak_ptr<evictor> asker;
         unsigned number;
-        std::vector<std::weak_ptr<evictor>> route;
+        std::vector<member> route;
         std::size_t next = 0;
-        std::weak_ptr<evictor> best = {};
+        member best = {};
         time_point silent_since = time_point::max();
+        int rounds = 0;
     };
 
     std::shared_ptr<evictor> shared()
@@ -140,51 +154,75 @@ private:
         return quietest;
     }
 
-    bool evict(connection_core* victim) noexcept
+    bool evict(connection_core* victim, eviction& cause) noexcept
     {
         if (victim == nullptr) {
             return false;
         }
         acceptor_.report_limit("max_connections");
+        victim->place.is_to_be_free(cause);
         victim->stop_now(close_reason::evicted, errc::connection_refused_by_limit);
         return true;
     }
 
-    void look_everywhere(std::vector<std::weak_ptr<evictor>> members)
+    member this_run()
     {
-        std::vector<std::pair<std::size_t, std::weak_ptr<evictor>>> order;
+        return {shared(), run_.load(std::memory_order_relaxed)};
+    }
+
+    void look_everywhere(std::vector<std::weak_ptr<evictor>> members, eviction& cause)
+    {
+        std::vector<std::pair<std::size_t, member>> order;
         for (auto& each : members) {
             if (const auto found = each.lock()) {
                 order.emplace_back(
-                    found->newcomer_count_.load(std::memory_order_relaxed), std::move(each));
+                    found->newcomer_count_.load(std::memory_order_relaxed), found->this_run());
             }
         }
         std::sort(order.begin(), order.end(), [](const auto& left, const auto& right) {
             return left.first > right.first;
         });
-        const auto begun =
-            std::make_shared<search>(search{.asker = shared(), .number = search_, .route = {}});
+        std::vector<member> route;
         for (auto& each : order) {
-            begun->route.push_back(std::move(each.second));
+            route.push_back(std::move(each.second));
         }
-        go_on(begun);
+        go_on(std::make_shared<search>(search{
+            .limit = limit_,
+            .cause = std::move(cause),
+            .asker = shared(),
+            .number = search_,
+            .route = std::move(route)}));
     }
 
     static void go_on(const std::shared_ptr<search>& under_way)
     {
         while (under_way->next < under_way->route.size()) {
             const auto stop = under_way->route[under_way->next++];
-            if (post_to(stop, [under_way](evictor& self) { self.look(under_way); })) {
+            if (post_to(stop.shard, [under_way, run = stop.run](evictor& self) {
+                    self.look(under_way, run);
+                })) {
                 return;
             }
         }
-        if (!post_to(under_way->best, [under_way](evictor& self) {
-                if (!self.evict(self.find_quietest())) {
-                    give_up(under_way);
+        const auto best = under_way->best;
+        if (!post_to(best.shard, [under_way, run = best.run](evictor& self) {
+                if (!self.is_in(run) || !self.evict(self.find_quietest(), under_way->cause)) {
+                    begin_again(under_way); // another search was faster
                 }
             })) {
             give_up(under_way);
         }
+    }
+
+    static void begin_again(const std::shared_ptr<search>& under_way)
+    {
+        if (++under_way->rounds == most_rounds) {
+            return give_up(under_way);
+        }
+        under_way->next = 0;
+        under_way->best = {};
+        under_way->silent_since = time_point::max();
+        go_on(under_way);
     }
 
     static void give_up(const std::shared_ptr<search>& under_way)
@@ -216,14 +254,22 @@ private:
         return true;
     }
 
-    void look(const std::shared_ptr<search>& under_way)
+    bool is_in(unsigned run) const noexcept
     {
-        if (evict(find_newcomer())) {
+        return run == run_.load(std::memory_order_relaxed);
+    }
+
+    void look(const std::shared_ptr<search>& under_way, unsigned run)
+    {
+        if (!is_in(run)) {
+            return go_on(under_way);
+        }
+        if (evict(find_newcomer(), under_way->cause)) {
             return;
         }
         const connection_core* const quietest = find_quietest();
         if (quietest != nullptr && quietest->last_activity() < under_way->silent_since) {
-            under_way->best = shared();
+            under_way->best = this_run();
             under_way->silent_since = quietest->last_activity();
         }
         go_on(under_way);
@@ -235,6 +281,7 @@ private:
     const std::shared_ptr<connection_limit> limit_;
     intrusive_list<connection_core, newcomer_tag> newcomers_; // those that came first in front
     std::atomic<std::size_t> newcomer_count_ = 0;             // read by other shards
+    std::atomic<unsigned> run_ = 0;                           // so is this
     unsigned search_ = 0;
 };
 } // namespace fairlead::detail

@@ -242,9 +242,9 @@ private:
         hooks.emit(event);
     }
 
-    bool make_room() noexcept override
+    bool make_room(eviction cause) noexcept override
     {
-        return evictor_.make_room();
+        return evictor_.make_room(std::move(cause));
     }
 
     void first_bytes_read(connection_core& client) noexcept override
