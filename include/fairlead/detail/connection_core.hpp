@@ -389,7 +389,7 @@ private:
     void stop_watching() noexcept
     {
         if (std::exchange(is_watched_, false)) {
-            server.hang_ups.remove(native_handle());
+            server.hang_ups.remove(native_handle(), *this);
         }
     }
 

@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/connection_limit.hpp>
 #include <fairlead/detail/ending.hpp>
+#include <fairlead/detail/hang_up_watch.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/detail/native.hpp>
 #include <fairlead/detail/published.hpp>
@@ -49,7 +50,7 @@ struct connection_extras
 /// Lives as long as somebody holds a reference: each stage that leads it (handshake, handler,
 /// closing), each child of the handler, and each operation that is pending. So nothing that has an
 /// operation pending is ever freed.
-class connection_record : public registry_entry, public newcomer_hook
+class connection_record : public registry_entry, public newcomer_hook, public hang_up_hook
 {
 public:
     using clock = shard::clock;

@@ -82,6 +82,7 @@ public:
     {
         if (connections_made_++ == 0) {
             kept_by_connections_ = shared_from_this();
+            hang_ups.open();
         }
     }
 
