@@ -183,6 +183,7 @@ private:
             return left.first > right.first;
         });
         std::vector<member> route;
+        route.reserve(order.size());
         for (auto& each : order) {
             route.push_back(std::move(each.second));
         }
