@@ -6,6 +6,8 @@
 
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/kernel/tcp_socket.hpp>
+#include <fairlead/testing/stream_layer.hpp>
+#include <fairlead/testing/words.hpp>
 
 #include <algorithm>
 #include <array>
@@ -32,28 +34,6 @@ class expectation_failed : public simulation_failure
 {
 public:
     using simulation_failure::simulation_failure;
-};
-
-/// What lies between a peer's bytes and the network, such as TLS (tls_peer.hpp).
-class stream_layer
-{
-public:
-    virtual ~stream_layer() = default;
-
-    /// Takes bytes from the network, and appends those for the peer. False: the stream is broken.
-    virtual bool receive(std::string_view wire, std::string& plain) = 0;
-    /// Takes all of them.
-    virtual void send(std::string_view plain) = 0;
-    /// The peer sends no more.
-    virtual void finish() = 0;
-    /// What is to go to the network; taken.
-    virtual std::string take_output() = 0;
-    /// The other end has said that it sends no more.
-    virtual bool has_ended() const = 0;
-    /// The peer may send.
-    virtual bool is_ready() const = 0;
-    /// Why it is broken, for people.
-    virtual std::string problem() const = 0;
 };
 
 /// One connection of a client. Made by `simulation::connect`, and lives as long as the simulation.
@@ -84,7 +64,7 @@ public:
     /// Queues bytes, which go as fast as the connection takes them, and not before it is there.
     peer& send(std::string_view bytes)
     {
-        note("sends " + quoted(bytes));
+        note("sends " + in_quotes(bytes));
         outgoing_.append(bytes);
         schedule();
         return *this;
@@ -180,9 +160,9 @@ public:
     /// The next bytes are these. They are taken.
     peer& expect(std::string_view bytes)
     {
-        await([&] { return received_.size() >= bytes.size() || !reads_on(); });
+        wait_(*this, [&] { return received_.size() >= bytes.size() || !reads_on(); });
         if (received_.substr(0, bytes.size()) != bytes) {
-            fail(quoted(bytes), "");
+            fail(in_quotes(bytes));
         }
         received_.erase(0, bytes.size());
         return *this;
@@ -191,9 +171,9 @@ public:
     /// The server finishes in order, and nothing more comes before.
     peer& expect_end()
     {
-        await([&] { return !received_.empty() || !reads_on(); });
+        wait_(*this, [&] { return !received_.empty() || !reads_on(); });
         if (!received_.empty() || !has_ended()) {
-            fail("the end of the stream", "");
+            fail("the end of the stream");
         }
         return *this;
     }
@@ -201,9 +181,9 @@ public:
     /// The connection is reset; what came before may be unread.
     peer& expect_reset()
     {
-        await([&] { return !reads_on(); });
+        wait_(*this, [&] { return !reads_on(); });
         if (!was_reset()) {
-            fail("a reset", "");
+            fail("a reset");
         }
         return *this;
     }
@@ -211,9 +191,9 @@ public:
     /// It is connected.
     peer& expect_connection()
     {
-        await([&] { return is_connected() || !is_open_ || error_ != 0; });
+        wait_(*this, [&] { return is_connected() || !is_open_ || error_ != 0; });
         if (!is_connected()) {
-            fail("a connection", "");
+            fail("a connection");
         }
         return *this;
     }
@@ -407,7 +387,7 @@ private:
             note("cannot read on: " + layer_->problem());
         }
         if (received_.size() > before) {
-            note("receives " + quoted(std::string_view(received_).substr(before)));
+            note("receives " + in_quotes(std::string_view(received_).substr(before)));
         }
     }
 
@@ -417,20 +397,15 @@ private:
         note(std::string("is told: ") + std::strerror(error));
     }
 
-    void await(const std::function<bool()>& happened)
+    [[noreturn]] void fail(const std::string& expected) const
     {
-        wait_(*this, happened);
-    }
-
-    [[noreturn]] void fail(const std::string& expected, const std::string& more) const
-    {
-        const std::string came = !received_.empty() ? quoted(received_)
+        const std::string came = !received_.empty() ? in_quotes(received_)
                                  : was_reset()      ? "a reset"
                                  : has_ended()      ? "the end of the stream"
                                  : has_end_         ? "a FIN without the end of the stream"
                                                     : "nothing";
         throw expectation_failed(
-            "expected " + expected + ", and there was " + came + ", at " + time() + more +
+            "expected " + expected + ", and there was " + came + ", at " + time() +
             "\nThe connection:\n" + history());
     }
 
@@ -444,28 +419,7 @@ private:
 
     std::string time() const
     {
-        std::array<char, 40> text = {};
-        std::snprintf(
-            text.data(), text.size(), "%.9f s",
-            static_cast<double>(kernel_.when.now().count()) / 1e9);
-        return text.data();
-    }
-
-    static std::string quoted(std::string_view bytes)
-    {
-        constexpr std::size_t most = 60;
-        std::string text = "\"";
-        for (const char c : bytes.substr(0, most)) {
-            if (c == '\n') {
-                text += "\\n";
-            } else if (c == '\r') {
-                text += "\\r";
-            } else {
-                text += c >= ' ' && c <= '~' ? c : '?';
-            }
-        }
-        return text + "\"" + (bytes.size() > most ? "... " : " ") + std::to_string(bytes.size()) +
-               " bytes";
+        return in_seconds(kernel_.when.now());
     }
 
     simulated::kernel& kernel_;

@@ -16,6 +16,7 @@
 #include <fairlead/detail/registry.hpp>
 #include <fairlead/event.hpp>
 #include <fairlead/server.hpp>
+#include <fairlead/testing/context_set.hpp>
 #include <fairlead/testing/kernel/allocation_fault.hpp>
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/peer.hpp>
@@ -63,8 +64,8 @@ public:
                 "source file of the program, and link libstdc++ as a shared library");
         }
         detail::last_connection_id() = 0;
-        peers_context_ = &add_context(true);
-        kernel_.set_others([this] { return run_others(); });
+        peers_context_ = &contexts_.add(true);
+        kernel_.set_others([this] { return contexts_.run_others(); });
     }
 
     simulation(const simulation&) = delete;
@@ -111,7 +112,7 @@ public:
     tcp_server<Handler>& add_server(Handler handler, server_config config = {})
     {
         auto made = std::make_unique<server_of<Handler>>(
-            add_context(false), std::move(handler), std::move(config));
+            contexts_.add(false), std::move(handler), std::move(config));
         auto& server = made->server;
         servers_.push_back(std::move(made));
         return server;
@@ -354,88 +355,11 @@ private:
         tcp_server<Handler> server;
     };
 
-    struct one_context
-    {
-        asio::io_context context{1};
-        bool is_peer = false;
-        bool is_running = false;
-    };
-
-    asio::io_context& add_context(bool is_peer)
-    {
-        const as_whom whom(*this, is_peer);
-        contexts_.push_back(std::make_unique<one_context>());
-        contexts_.back()->is_peer = is_peer;
-        return contexts_.back()->context;
-    }
-
-    struct as_whom
-    {
-        as_whom(simulation& of, bool is_peer)
-        {
-            if (is_peer) {
-                guard.emplace(of.kernel_);
-            }
-        }
-
-        std::optional<simulated::kernel::as_peer> guard;
-    };
-
-    /// Each context in turn, in an order that is drawn, a few handlers of it.
     bool step()
     {
-        bool ran = false;
-        order_.resize(contexts_.size());
-        for (std::size_t index = 0; index < order_.size(); ++index) {
-            order_[index] = index;
-        }
-        steps_.shuffle(order_);
-        for (const std::size_t index : order_) {
-            one_context& one = *contexts_[index];
-            if (one.is_running) {
-                continue;
-            }
-            ran = run_some(one) || ran;
-        }
+        const bool ran = contexts_.step();
         if (check_) {
             check_();
-        }
-        return ran;
-    }
-
-    bool run_some(one_context& one)
-    {
-        const as_whom whom(*this, one.is_peer);
-        const simulated::allocations_count these(!one.is_peer);
-        struct running
-        {
-            explicit running(bool& flag) : is(flag)
-            {
-                is = true;
-            }
-
-            ~running()
-            {
-                is = false;
-            }
-
-            bool& is;
-        } const now_running(one.is_running);
-        if (one.context.stopped()) {
-            one.context.restart();
-        }
-        std::size_t ran = 0;
-        for (std::uint64_t most = 1 + steps_.below(16); ran < most && one.context.poll_one() > 0;) {
-            ++ran;
-        }
-        return ran > 0;
-    }
-
-    bool run_others()
-    {
-        bool ran = false;
-        for (std::size_t index = 0; index < contexts_.size(); ++index) {
-            ran = (!contexts_[index]->is_running && run_some(*contexts_[index])) || ran;
         }
         return ran;
     }
@@ -473,16 +397,14 @@ private:
     std::uint64_t ids_before_ = detail::last_connection_id();
     simulated::kernel kernel_;
     random_source random_;
-    random_source steps_{kernel_.entropy().fork()};
     seeded_rand rand_;
-    std::vector<std::unique_ptr<one_context>> contexts_;
+    context_set contexts_{kernel_};
     asio::io_context* peers_context_ = nullptr;
     std::vector<std::unique_ptr<any_server>> servers_;
     std::vector<std::unique_ptr<peer>> peers_;
     std::multimap<duration, std::function<void()>> scripts_;
     std::function<void()> check_;
     std::exception_ptr failure_;
-    std::vector<std::size_t> order_;
     std::uint32_t clients_ = 0;
 };
 
