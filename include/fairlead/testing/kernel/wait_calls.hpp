@@ -6,6 +6,7 @@
 
 #include <fairlead/testing/kernel/epoll.hpp>
 #include <fairlead/testing/kernel/kernel.hpp>
+#include <fairlead/testing/kernel/pipe.hpp>
 #include <fairlead/testing/kernel/timer.hpp>
 
 #include <algorithm>
