@@ -3,6 +3,8 @@
 // lead to the kernel of the thread's simulation for its descriptors and clocks, and to the real one
 // for everything else, and always while there is no simulation.
 //
+// Not pipe(2), through which UndefinedBehaviorSanitizer looks at memory; pipe2(2) is simulated.
+//
 // Linux with glibc, and libstdc++ as a shared library (as it is unless -static-libstdc++ is given).
 // Not with -D_FORTIFY_SOURCE, whose calls have other names.
 
@@ -149,11 +151,6 @@ extern "C"
     int pipe2(int ends[2], int flags) noexcept
     {
         FAIRLEAD_BY_SIMULATION(int, pipe2, ends, flags);
-    }
-
-    int pipe(int ends[2]) noexcept
-    {
-        FAIRLEAD_BY_SIMULATION(int, pipe, ends);
     }
 
     ssize_t splice(int from, off64_t* from_at, int to, off64_t* to_at, size_t size, unsigned flags)

@@ -189,11 +189,6 @@ inline answer pipe2(kernel& in, int ends[2], int flags)
                                                     : pipe_as(in, call::pipe2, ends, flags);
 }
 
-inline answer pipe(kernel& in, int ends[2])
-{
-    return pipe_as(in, call::pipe, ends, 0);
-}
-
 inline answer open_null(kernel& in, int flags)
 {
     return in.run(call::open, -1, flags, [&] {

@@ -88,6 +88,13 @@ public:
         }
     }
 
+    /// Nothing arrives any more. What is under way refers to sockets, which refer to this.
+    void drop() noexcept
+    {
+        const auto dropped = std::move(under_way_);
+        under_way_.clear();
+    }
+
     bool is_held() const noexcept
     {
         return is_held_;

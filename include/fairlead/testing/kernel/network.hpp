@@ -33,6 +33,11 @@ public:
 
     ~network()
     {
+        for (const auto& weak : links_) {
+            if (const auto one = weak.lock()) {
+                one->drop();
+            }
+        }
         const auto gone = std::exchange(orphans_, {}); // they would leave it one by one
     }
 
@@ -119,6 +124,8 @@ public:
         socket->begin_connecting(to);
         const auto out = std::make_shared<link>(agenda_, random_.fork(), options);
         const auto back = std::make_shared<link>(agenda_, random_.fork(), options);
+        links_.push_back(out);
+        links_.push_back(back);
         knock(socket, {out, back}, 0);
         return -EINPROGRESS;
     }
@@ -318,6 +325,7 @@ private:
     agenda& agenda_;
     random_source random_;
     orphanage orphans_;
+    std::vector<std::weak_ptr<link>> links_;
     std::map<std::uint16_t, std::vector<std::weak_ptr<tcp_socket>>> bound_;
     std::vector<address> hosts_;
     std::uint16_t last_port_ = first_ephemeral;
