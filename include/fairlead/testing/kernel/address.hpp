@@ -59,10 +59,10 @@ struct address
         std::array<char, INET6_ADDRSTRLEN> host = {};
         if (is_v4()) {
             ::inet_ntop(AF_INET, bytes.data() + 12, host.data(), host.size());
-            return std::string(host.data()) + ":" + std::to_string(port);
+            return std::string(host.data()).append(":").append(std::to_string(port));
         }
         ::inet_ntop(AF_INET6, bytes.data(), host.data(), host.size());
-        return "[" + std::string(host.data()) + "]:" + std::to_string(port);
+        return std::string("[").append(host.data()).append("]:").append(std::to_string(port));
     }
 
     static address v4(std::uint32_t host, std::uint16_t port) noexcept
