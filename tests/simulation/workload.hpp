@@ -16,6 +16,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -90,7 +91,7 @@ public:
         serve_again();
         stop();
         for (const auto& one : clients_) {
-            one->check_at_the_end();
+            one->check_at_the_end(!was_disturbed_ && sim_.kernel().errors.reached().empty());
         }
         for (const auto& one : servers_) {
             one->check_at_the_end();
@@ -174,7 +175,7 @@ private:
 
     void add_client(watched_server& to)
     {
-        if (to.server().local_endpoint().port() != 0) {
+        if (!is_healed_ && to.server().local_endpoint().port() != 0) {
             clients_.push_back(std::make_unique<client>(sim_, to, draw_));
         }
     }
@@ -184,7 +185,7 @@ private:
         using namespace std::chrono_literals;
         const fault& one = draw_.pick(faults());
         fairlead::testing::fault_when when;
-        when.nth = draw_.between(1, 40);
+        when.nth = draw_.between(1, draw_.chance(50) ? 2 : 40); // some calls are rare
         when.times = draw_.between(1, 20);
         when.probability = draw_.chance(50) ? 1 : 0.2;
         when.from = sim_.now() + draw_.between(0ms, within);
@@ -194,13 +195,17 @@ private:
     void operate()
     {
         using namespace std::chrono_literals;
+        if (is_healed_) {
+            return; // a jump of the clock has made it late
+        }
         watched_server& at = *draw_.pick(servers_);
-        switch (draw_.below(8)) {
+        switch (draw_.below(9)) {
         case 0:
         case 1:
             at.server().close_connection(at.any_connection(draw_));
             break;
         case 2:
+            was_disturbed_ = true;
             at.server().close();
             break;
         case 3:
@@ -214,14 +219,13 @@ private:
         case 5:
             sim_.jump(draw_.between(0ms, 5000ms));
             break;
-        case 6: {
-            auto& table = sim_.kernel().table;
-            table.limit = table.count() + draw_.below(3);
-            sim_.at(sim_.now() + draw_.between(0ms, 5000ms), [&table] {
-                table.limit = std::numeric_limits<std::size_t>::max();
-            });
+        case 6:
+            limit_descriptors(draw_.below(3), draw_.between(0ms, 5000ms));
             break;
-        }
+        case 7:
+            limit_descriptors(0, 4000ms);
+            squeeze(at);
+            break;
         default:
             if (at.server().state() == fairlead::server_state::stopped) {
                 at.try_to_start();
@@ -230,6 +234,54 @@ private:
             }
             break;
         }
+    }
+
+    void limit_descriptors(std::size_t left, std::chrono::milliseconds time)
+    {
+        was_disturbed_ = true;
+        auto& table = sim_.kernel().table;
+        table.limit = table.count() + left;
+        sim_.at(
+            sim_.now() + time, [&table] { table.limit = std::numeric_limits<std::size_t>::max(); });
+    }
+
+    /// No descriptor is free, and clients come: those who wait are told, one after the other.
+    void squeeze(watched_server& at)
+    {
+        using namespace std::chrono_literals;
+        for (auto when = 100ms; when <= 800ms; when += 100ms) {
+            sim_.at(sim_.now() + when, [this, &at] { add_client(at); });
+        }
+        sim_.at(sim_.now() + 2500ms, [this, &at] {
+            const std::uint64_t moved = clients_moved(at);
+            const bool waits = has_waiting_client(at);
+            sim_.at(sim_.now() + 1300ms, [this, &at, moved, waits] {
+                if (waits && has_waiting_client(at) && clients_moved(at) == moved) {
+                    broken(
+                        "a client waits, no descriptor is free, and nobody is told\n" +
+                        sim_.kernel().record.last(20));
+                }
+            });
+        });
+    }
+
+    static std::uint64_t clients_moved(watched_server& at)
+    {
+        const auto stats = at.server().stats();
+        return stats.accepted + stats.refused;
+    }
+
+    bool has_waiting_client(watched_server& at) const
+    {
+        const auto& kernel = sim_.kernel();
+        for (const auto& [what, times] : kernel.errors.reached()) {
+            if (to_string(what.first).starts_with("accept")) {
+                return false; // who knows what the kernel has told
+            }
+        }
+        return at.server().state() == fairlead::server_state::running && !at.has_few_places() &&
+               kernel.table.count() >= kernel.table.limit &&
+               kernel.net.queued(at.server().local_endpoint().port()) != 0;
     }
 
     static asio::awaitable<void> await_drain(
@@ -241,6 +293,13 @@ private:
 
     std::shared_ptr<bool> drain(watched_server& at, std::chrono::milliseconds deadline)
     {
+        at.on_draining([this, &at, deadline] {
+            for (const auto& one : clients_) {
+                if (&one->server() == &at) {
+                    one->drain_begins(deadline);
+                }
+            }
+        });
         auto done = std::make_shared<bool>(false);
         sim_.spawn(await_drain(at, deadline, done));
         return done;
@@ -254,11 +313,33 @@ private:
         for (const auto& one : clients_) {
             one->check();
         }
+        check_drains();
+    }
+
+    /// Who has said nothing has nothing to finish. (After a jump of the clock, what is late has its
+    /// turn first.)
+    void check_drains() const
+    {
+        using namespace std::chrono_literals;
+        bool waits = false;
+        for (const auto& one : clients_) {
+            const auto since = one->server().drains_since();
+            waits = waits || (since && sim_.now() - *since > 1500ms &&
+                              one->server().speaks_tls_first() && one->is_open_and_silent());
+        }
+        if (!waits) {
+            waits_since_.reset();
+        } else if (!waits_since_) {
+            waits_since_ = sim_.now();
+        } else if (sim_.now() - *waits_since_ > 200ms) {
+            broken("a drain waits for a client that has said nothing");
+        }
     }
 
     void heal()
     {
         using namespace std::chrono_literals;
+        is_healed_ = true;
         sim_.heal();
         for (const auto& one : clients_) {
             one->behave();
@@ -289,7 +370,9 @@ private:
                 one->what() == service::lines || one->what() == service::upgrade;
             const std::string reply = has_prefix ? "re:alive\n" : "alive\n";
             if (!sim_.run_until([&] { return newcomer.received() == reply; }, 30s)) {
-                broken("no service after everything healed\n" + newcomer.history());
+                broken(
+                    "no service after everything healed\n" + newcomer.history() +
+                    sim_.kernel().record.last(20));
             }
             newcomer.close();
         }
@@ -319,13 +402,18 @@ private:
     choices& draw_;
     std::vector<std::unique_ptr<watched_server>> servers_;
     std::vector<std::unique_ptr<client>> clients_;
+    mutable std::optional<std::chrono::nanoseconds> waits_since_;
+    bool is_healed_ = false;
+    bool was_disturbed_ = false; // by more than drains and failing calls
 };
 
-/// Runs one seed; returns the hash of its calls. Throws what is broken.
-inline std::uint64_t run(std::uint64_t seed)
+/// The failures of calls that have struck.
+using coverage = fairlead::testing::simulated::faults::coverage;
+
+/// Runs one seed, or what a fuzzer's bytes say; returns the hash of its calls. Throws what is broken.
+inline std::uint64_t run(std::uint64_t seed, choices draw, coverage* reached = nullptr)
 {
     return fairlead::testing::simulate(seed, [&](simulation& sim) {
-        choices draw(seed);
         world all(sim, draw);
         try {
             all.run();
@@ -334,7 +422,17 @@ inline std::uint64_t run(std::uint64_t seed)
                 failure.what() + std::string("\n") + all.story());
         }
         sim.finish();
+        if (reached != nullptr) {
+            for (const auto& [what, times] : sim.kernel().errors.reached()) {
+                (*reached)[what] += times;
+            }
+        }
     });
+}
+
+inline std::uint64_t run(std::uint64_t seed, coverage* reached = nullptr)
+{
+    return run(seed, choices(seed), reached);
 }
 } // namespace workload
 

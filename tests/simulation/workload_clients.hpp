@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -91,9 +93,35 @@ public:
                " bytes unsent:\n" + peer_->history();
     }
 
+    watched_server& server() const noexcept
+    {
+        return server_;
+    }
+
+    /// Accepted, and without a byte, of TLS neither.
+    bool is_open_and_silent() const noexcept
+    {
+        return !is_tls_ && said_.empty() && connection_ != nullptr && !connection_->is_closed;
+    }
+
+    /// A drain begins, in which there is `time` for what has arrived.
+    void drain_begins(std::chrono::milliseconds time)
+    {
+        if (!is_honest_ || is_tls_ || owed_ || time.count() == 0 || !is_on_the_way()) {
+            return;
+        }
+        const std::size_t arrived = acknowledged();
+        owed_ = reply_to(said_.substr(0, arrived)).size();
+        was_in_queue_ = arrived != 0 && server_.connection_of(peer_->socket().local) == nullptr;
+    }
+
     /// What must hold between any two steps.
     void check() const
     {
+        check_connection();
+        if (peer_->problem() == "something follows close_notify") {
+            wrong(peer_->problem());
+        }
         const std::string& got = peer_->received();
         if (is_honest_ && got.size() > checked_) {
             if (got.size() > expected_.size() ||
@@ -106,17 +134,27 @@ public:
         }
     }
 
-    void check_at_the_end() const
+    /// `is_calm`: no call has failed, and nobody was closed but by drains.
+    void check_at_the_end(bool is_calm) const
     {
         check();
-        if (!is_honest_ || !said_all_) {
-            return;
+        if (is_calm && was_in_queue_ && !connection_) {
+            wrong("who waited in the queue when a drain began was not served");
         }
-        const auto reason = server_.reason_of(peer_->socket().local);
-        if (!reason) {
+        const auto reason = closed_as();
+        if (!is_honest_ || !reason) {
             return;
         }
         const std::string& got = peer_->received();
+        if (owed_ && *reason == close_reason::drained && peer_->has_ended() &&
+            got.size() < *owed_) {
+            wrong(
+                "a drain lost a reply: of " + std::to_string(*owed_) +
+                " bytes, for requests that had arrived,");
+        }
+        if (!said_all_) {
+            return;
+        }
         const bool is_in_order =
             *reason == close_reason::peer_closed || *reason == close_reason::handler_returned;
         if (is_in_order && peer_->has_ended() && got.size() != expected_.size()) {
@@ -136,9 +174,59 @@ private:
         return server_.what() == service::lines || server_.what() == service::upgrade;
     }
 
+    /// Empty: it is open, or was never accepted.
+    std::optional<close_reason> closed_as() const
+    {
+        return connection_ && connection_->is_closed ? std::optional(connection_->reason)
+                                                     : std::nullopt;
+    }
+
+    /// Bytes of what it said that are with the server's kernel for certain.
+    std::size_t acknowledged() const
+    {
+        const std::size_t open = peer_->unsent() + peer_->socket().unacknowledged();
+        return said_.size() - std::min(said_.size(), open);
+    }
+
+    std::string reply_to(const std::string& requests) const
+    {
+        if (!answers_lines()) {
+            return requests;
+        }
+        std::string replies;
+        std::size_t begin = 0;
+        for (auto end = requests.find('\n'); end != std::string::npos;
+             end = requests.find('\n', begin)) {
+            replies += "re:" + requests.substr(begin, end + 1 - begin);
+            begin = end + 1;
+        }
+        return replies;
+    }
+
+    /// How its connection goes, as the server has told it.
+    void check_connection() const
+    {
+        if (was_closed_) {
+            return;
+        }
+        if (connection_ == nullptr && peer_->is_connected()) {
+            connection_ = server_.connection_of(peer_->socket().local);
+        }
+        const std::size_t taken = peer_->received().size() + peer_->socket().unread();
+        if (!is_tls_ && taken != taken_) {
+            taken_ = taken;
+            took_at_ = sim_.now();
+        }
+        was_closed_ = connection_ != nullptr && connection_->is_closed;
+        if (was_closed_ && connection_->reason == close_reason::write_timeout && taken_ != 0 &&
+            connection_->closed_at - took_at_ < server_.config().write_timeout) {
+            wrong("a write timeout, though the peer has taken something in that time");
+        }
+    }
+
     [[noreturn]] void wrong(const std::string& what) const
     {
-        const auto reason = server_.reason_of(peer_->socket().local);
+        const auto reason = closed_as();
         broken(
             what + ": a client of service " + std::to_string(static_cast<int>(server_.what())) +
             (is_tls_ ? " under TLS" : "") + ", which ended as " +
@@ -171,16 +259,15 @@ private:
             std::string bytes;
             if (answers_lines()) {
                 for (auto count = draw_.between(1, 20); count > 0; --count) {
-                    const std::string text = pattern(draw_.below(120));
-                    bytes += text + "\n";
-                    expected_ += "re:" + text + "\n";
+                    bytes += pattern(draw_.below(120)) + "\n";
                 }
+                expected_ += reply_to(bytes);
             } else {
                 const std::size_t most = is_slow_ ? 2000 : draw_.chance(10) ? 400'000 : 6000;
                 bytes = pattern(expected_.size() + 1 + draw_.below(most)).substr(expected_.size());
                 expected_ += bytes;
             }
-            after(when, [this, bytes] { peer_->send(bytes); });
+            after(when, [this, bytes] { say(bytes); });
             when += draw_.between(0ms, 3000ms);
         }
         after(when, [this] {
@@ -193,6 +280,12 @@ private:
         if (draw_.chance(5)) {
             disappear();
         }
+    }
+
+    void say(const std::string& bytes)
+    {
+        said_ += bytes;
+        peer_->send(bytes);
     }
 
     void pause_reading()
@@ -254,7 +347,7 @@ private:
                 if (draw_.chance(30)) {
                     junk += "\nSTARTTLS\n";
                 }
-                after(when, [this, junk] { peer_->send(junk); });
+                after(when, [this, junk] { say(junk); });
                 break;
             }
             }
@@ -270,8 +363,15 @@ private:
     bool is_slow_ = false;
     bool was_cut_ = false;
     bool said_all_ = false;
+    bool was_in_queue_ = false; // when a drain began
+    std::optional<std::size_t> owed_;
+    std::string said_;
     std::string expected_;
     mutable std::size_t checked_ = 0;
+    mutable const watched_server::seen* connection_ = nullptr;
+    mutable std::size_t taken_ = 0; // by its kernel
+    mutable std::chrono::nanoseconds took_at_{};
+    mutable bool was_closed_ = false;
 };
 } // namespace workload
 

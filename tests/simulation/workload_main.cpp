@@ -1,35 +1,84 @@
-// Runs the random workload for many seeds: workload [--first N] [--seeds N] [--twice]
+// Runs the random workload for many seeds:
+//   workload [--first N] [--seeds N] [--twice] [--one] [--covered]
 #include "simulation/workload.hpp"
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
-int main(int count, char** arguments)
+namespace
+{
+struct options
 {
     std::uint64_t first = 1;
     std::uint64_t seeds = 100;
-    bool is_twice = false;
+    bool is_twice = false;    // the same calls both times
+    bool ends_at_one = false; // the first that fails is enough
+    bool is_covered = false;  // every failure of the list must have struck
+};
+
+/// False: there is none such.
+bool read(options& into, int count, char** arguments)
+{
     for (int at = 1; at < count; ++at) {
         const std::string_view word = arguments[at];
         if (word == "--first" && at + 1 < count) {
-            first = std::stoull(arguments[++at]);
+            into.first = std::stoull(arguments[++at]);
         } else if (word == "--seeds" && at + 1 < count) {
-            seeds = std::stoull(arguments[++at]);
+            into.seeds = std::stoull(arguments[++at]);
         } else if (word == "--twice") {
-            is_twice = true;
+            into.is_twice = true;
+        } else if (word == "--one") {
+            into.ends_at_one = true;
+        } else if (word == "--covered") {
+            into.is_covered = true;
         } else {
-            std::fprintf(stderr, "usage: %s [--first N] [--seeds N] [--twice]\n", arguments[0]);
-            return 2;
+            return false;
         }
     }
+    return true;
+}
+
+/// How many of the list have not struck; each is named.
+int not_reached(const workload::coverage& reached)
+{
+    int missing = 0;
+    for (const auto& one : workload::faults()) {
+        const auto calls = fairlead::testing::simulated::calls_named(one.calls);
+        bool has_struck = false;
+        for (const auto& [what, times] : reached) {
+            has_struck = has_struck || (what.second == one.error &&
+                                        calls.test(static_cast<std::size_t>(what.first)));
+        }
+        if (!has_struck) {
+            ++missing;
+            std::printf("never failed: %s with %s\n", one.calls, std::strerror(one.error));
+        }
+    }
+    return missing;
+}
+} // namespace
+
+int main(int count, char** arguments)
+{
+    options how;
+    if (!read(how, count, arguments)) {
+        std::fprintf(
+            stderr, "usage: %s [--first N] [--seeds N] [--twice] [--one] [--covered]\n",
+            arguments[0]);
+        return 2;
+    }
+    workload::coverage reached;
     std::uint64_t failed = 0;
-    for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
+    std::uint64_t seed = how.first;
+    for (; seed < how.first + how.seeds && !(how.ends_at_one && failed != 0); ++seed) {
         try {
-            const std::uint64_t hash = workload::run(seed);
-            if (is_twice && hash != workload::run(seed)) {
+            const std::uint64_t hash = workload::run(seed, &reached);
+            if (how.is_twice && hash != workload::run(seed)) {
                 throw std::runtime_error("two runs differ");
             }
         } catch (const std::exception& error) {
@@ -38,8 +87,9 @@ int main(int count, char** arguments)
             std::fflush(stdout);
         }
     }
+    const int missing = how.is_covered ? not_reached(reached) : 0;
     std::printf(
-        "%llu seeds, %llu failed\n", static_cast<unsigned long long>(seeds),
+        "%llu seeds, %llu failed\n", static_cast<unsigned long long>(seed - how.first),
         static_cast<unsigned long long>(failed));
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return failed == 0 && missing == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

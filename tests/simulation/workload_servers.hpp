@@ -19,7 +19,9 @@
 
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -193,6 +195,7 @@ public:
         connection_event_kind last = connection_event_kind::accepted;
         close_reason reason = close_reason::peer_closed;
         std::chrono::nanoseconds last_activity{};
+        std::chrono::nanoseconds closed_at{};
         bool is_closed = false;
     };
 
@@ -218,9 +221,7 @@ public:
         }
         server_.on_connection([this](const connection_event& event) { note(event); });
         server_.on_error([](const fairlead::error_event&) {});
-        server_.on_server([this](const fairlead::server_event& event) {
-            stopped_ += event.kind == fairlead::server_event_kind::stopped ? 1U : 0U;
-        });
+        server_.on_server([this](const fairlead::server_event& event) { note(event); });
     }
 
     /// False: the system did not let it.
@@ -256,6 +257,9 @@ public:
         if (stats.accepted != accepted_ || stats.closed != closed_) {
             broken("the hooks were not told of every connection once");
         }
+        if (has_few_places() && server_.connections().size() > config_.max_connections) {
+            broken("more connections than max_connections");
+        }
     }
 
     /// When everything is over.
@@ -272,14 +276,23 @@ public:
         }
     }
 
-    /// Why the connection from this port ended; empty: it is open, or was never accepted.
-    std::optional<close_reason> reason_of(const fairlead::testing::simulated::address& remote) const
+    /// The connection from there; null: it was not accepted yet. Valid as long as this.
+    const seen* connection_of(const fairlead::testing::simulated::address& remote) const
     {
         const auto found = by_remote_.find(remote.text());
-        if (found == by_remote_.end() || !connections_.at(found->second).is_closed) {
-            return std::nullopt;
-        }
-        return connections_.at(found->second).reason;
+        return found == by_remote_.end() ? nullptr : &connections_.at(found->second);
+    }
+
+    /// Called when a drain has begun, before anything else of it.
+    void on_draining(std::function<void()> action)
+    {
+        draining_ = std::move(action);
+    }
+
+    /// When the drain began that is under way; empty: none is.
+    std::optional<std::chrono::nanoseconds> drains_since() const noexcept
+    {
+        return drains_since_;
     }
 
     std::uint64_t any_connection(choices& draw) const
@@ -300,6 +313,11 @@ public:
     const server_config& config() const noexcept
     {
         return config_;
+    }
+
+    bool has_few_places() const noexcept
+    {
+        return config_.max_connections <= few;
     }
 
     bool speaks_tls_first() const noexcept
@@ -359,15 +377,38 @@ private:
             ++closed_;
             one.is_closed = true;
             one.reason = event.reason;
+            one.closed_at = sim_.now();
             if (event.reason == close_reason::idle_timeout && config_.io_events &&
                 sim_.now() - one.last_activity < config_.idle_timeout) {
                 failed("an idle timeout came early");
+            }
+            if (event.reason == close_reason::handler_returned && what_ != service::chaos) {
+                failed("a handler that serves until its peer has finished has returned before");
             }
             break;
         default:
             break;
         }
     }
+
+    void note(const fairlead::server_event& event)
+    {
+        switch (event.kind) {
+        case fairlead::server_event_kind::draining:
+            drains_since_ = sim_.now();
+            if (draining_) {
+                draining_();
+            }
+            break;
+        case fairlead::server_event_kind::stopped:
+            drains_since_.reset();
+            break;
+        default:
+            break;
+        }
+    }
+
+    static constexpr std::size_t few = 10;
 
     simulation& sim_;
     service what_;
@@ -379,7 +420,8 @@ private:
     std::map<std::string, std::uint64_t> by_remote_;
     std::uint64_t accepted_ = 0;
     std::uint64_t closed_ = 0;
-    unsigned stopped_ = 0;
+    std::optional<std::chrono::nanoseconds> drains_since_;
+    std::function<void()> draining_;
     std::string failure_;
 };
 } // namespace workload

@@ -13,13 +13,11 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
-#include <cstdio>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string>
 #include <string_view>
 #include <sys/socket.h>
@@ -27,8 +25,6 @@
 
 namespace fairlead::testing
 {
-class simulation;
-
 /// An expectation that was not met: what was expected, what came, when, and what happened before.
 class expectation_failed : public simulation_failure
 {
@@ -231,7 +227,13 @@ public:
     /// Neither finished nor reset, and not closed by itself.
     bool reads_on() const noexcept
     {
-        return is_open_ && !has_end_ && error_ == 0 && !(layer_ && !layer_->problem().empty());
+        return is_open_ && !has_end_ && error_ == 0 && problem().empty();
+    }
+
+    /// Why what came cannot be read on, such as broken TLS; empty: it can.
+    std::string problem() const
+    {
+        return layer_ ? layer_->problem() : std::string();
     }
 
     /// The errno with which it ended; 0: none.

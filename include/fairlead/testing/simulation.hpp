@@ -22,6 +22,7 @@
 #include <fairlead/testing/peer.hpp>
 #include <fairlead/testing/random.hpp>
 #include <fairlead/testing/seeded_rand.hpp>
+#include <fairlead/testing/spin_check.hpp>
 #include <fairlead/testing/tls_peer.hpp>
 
 #include <asio/awaitable.hpp>
@@ -210,6 +211,7 @@ public:
         duration last = now();
         for (;;) {
             const bool ran = step();
+            spinning_.look(now(), kernel_.record);
             if (done()) {
                 return true;
             }
@@ -242,8 +244,8 @@ public:
     {
         return run_until(
             [this] {
-                return std::all_of(servers_.begin(), servers_.end(), [](const auto& one) {
-                    return one->is_idle();
+                return std::all_of(servers_.begin(), servers_.end(), [this](const auto& one) {
+                    return one->is_idle() && kernel_.net.queued(one->port()) == 0;
                 });
             },
             limit);
@@ -333,6 +335,7 @@ private:
         virtual ~any_server() = default;
         virtual void close() = 0;
         virtual bool is_idle() const = 0;
+        virtual std::uint16_t port() const = 0;
     };
 
     template <typename Handler>
@@ -350,6 +353,11 @@ private:
         bool is_idle() const override
         {
             return server.open_connections() == 0 && server.stats().handlers == 0;
+        }
+
+        std::uint16_t port() const override
+        {
+            return server.local_endpoint().port();
         }
 
         tcp_server<Handler> server;
@@ -406,6 +414,7 @@ private:
     std::function<void()> check_;
     std::exception_ptr failure_;
     std::uint32_t clients_ = 0;
+    spin_check spinning_;
 };
 
 /// Runs `test(simulation&)` with this seed; returns the hash of every call and its result. What is

@@ -89,6 +89,10 @@ public:
             }
             const int error = SSL_get_error(ssl_.get(), n);
             has_ended_ = has_ended_ || error == SSL_ERROR_ZERO_RETURN;
+            if (has_ended_ && BIO_pending(SSL_get_rbio(ssl_.get())) > 0) {
+                problem_ = "something follows close_notify";
+                return false;
+            }
             return error == SSL_ERROR_WANT_READ || has_ended_ || failed(error);
         }
     }

@@ -153,6 +153,23 @@ public:
         hosts_.push_back(one);
     }
 
+    /// Clients that nobody has accepted yet at the sockets that listen on this port.
+    std::size_t queued(std::uint16_t port) const
+    {
+        std::size_t count = 0;
+        const auto found = bound_.find(port);
+        if (found == bound_.end()) {
+            return count;
+        }
+        for (const auto& weak : found->second) {
+            const auto one = weak.lock();
+            if (one && one->state() == tcp_socket::phase::listening) {
+                count += one->info().tcpi_unacked;
+            }
+        }
+        return count;
+    }
+
     std::size_t orphan_count() const noexcept
     {
         return orphans_.size();
