@@ -236,8 +236,13 @@ private:
     /// True: the batch is over, and what happens next is arranged.
     bool failed(const std::error_code& error)
     {
-        const auto failure = classify_accept_failure(error.value());
-        if (left_ && (failure == accept_failure::nobody || failure == accept_failure::other)) {
+        auto failure = classify_accept_failure(error.value());
+        if (failure == accept_failure::exhausted && pause_.count() == 0 &&
+            sockets_.queued_clients(1) == 0) {
+            failure = accept_failure::nobody; // accept(2) looks for a descriptor first
+        }
+        const bool gives_up = failure == accept_failure::other && pause_ == longest_pause;
+        if (left_ && (failure == accept_failure::nobody || gives_up)) {
             finished();
             return true;
         }

@@ -68,20 +68,22 @@ public:
                 closing_patience().count() != 0 ? closing_patience() : shortest_delivery;
             look_by(deadlines_.closing_ends = later(clock::now(), time));
         }
-        if (delivers_output_) {
-            return; // whose end goes on from here
-        }
-        stream.cancel();
-        if (!is_sending()) {
+        if (!delivers_output_) { // else its end goes on from here
+            stream.cancel();
             finish_stopped_sending();
         }
     }
 
-    /// It was stopped, and what was being written then is with the kernel as a whole: FIN, under TLS
-    /// behind close_notify. The handler may go on for longer than the peer shall wait for it.
+    /// When it was stopped, and what was being written then is with the kernel: FIN, under TLS
+    /// behind close_notify; a reset, if that was a part only. The handler may go on for longer than
+    /// the peer shall wait for it.
     void finish_stopped_sending() noexcept
     {
-        if (!is_open() || !is_stopped() || phase_ == phase::closing) {
+        if (!is_stopped() || !is_open() || phase_ == phase::closing || is_sending()) {
+            return;
+        }
+        if (has_sent_part()) {
+            close_socket(true);
             return;
         }
         if (std::exchange(delivers_output_, false)) {
@@ -95,20 +97,14 @@ public:
         }
     }
 
-    /// A write is over, and not all of it was sent.
-    void part_was_sent() noexcept
-    {
-        sent_part_ = true;
-        output_was_cut();
-    }
-
     /// What is queued now shall still leave, though the connection ends: within the time for
     /// closing, or a second when that is none.
     void deliver_queued()
     {
         if (output && !is_stopped()) {
             output->flush();
-            delivers_output_ = has_output();
+            const bool is_cut = writing_ && unsent_ != 0 && !writes_queue_; // what is before it
+            delivers_output_ = !is_cut && (output->has_unsent() || unsent_ != 0);
         }
     }
 
@@ -136,7 +132,7 @@ public:
         if (phase_ == phase::closed) {
             return;
         }
-        const bool cuts_output = !reset && has_unsent();
+        const bool cuts_output = !reset && (has_unsent() || has_sent_part());
         phase_ = phase::closed;
         server.cancel(*this);
         stop_watching();
@@ -169,12 +165,19 @@ public:
         stop_now(close_reason::drained, errc::draining);
     }
 
-    /// It was opened during the drain, and its first request has had its time.
-    void first_request_is_late()
+    /// When it was opened during the drain, and its first request has not come: that has had its
+    /// time, or has it until the time that is returned. `max()`: nothing is waited for.
+    time_point await_first_request(time_point now)
     {
-        if (owes_first_reply_) {
-            drain_begins();
+        if (!owes_first_reply_) {
+            return time_point::max();
         }
+        const time_point late = opened_at_ + longest_wait_for_first_request;
+        if (now < late) {
+            return late;
+        }
+        drain_begins();
+        return time_point::max();
     }
 
     /// The handler or a child of it threw, and others are still running: their operations end.
@@ -270,7 +273,8 @@ public:
         task_begins();
         if (server.draining) { // its first request is on its way: it was begun before the drain
             owes_first_reply_ = true;
-            server.opened_in_drain();
+            opened_at_ = clock::now();
+            server.opened_in_drain(opened_at_ + longest_wait_for_first_request);
         }
         emit(connection_event_kind::opened);
         look_at_deadlines(clock::now());

@@ -10,9 +10,11 @@
 #include <asio/buffer.hpp>
 #include <asio/cancellation_state.hpp>
 #include <asio/error.hpp>
+#include <asio/handler_continuation_hook.hpp>
 
 #include <concepts>
 #include <cstddef>
+#include <memory>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -68,6 +70,27 @@ struct end_session_wait
     }
 };
 
+/// Finishes a stopped connection when who wrote has been told that his write has ended: he may have
+/// more of it, as `asio::async_write` has, and that this is refused is the end then.
+class finish_behind_handler
+{
+public:
+    explicit finish_behind_handler(connection_operations& connection) noexcept
+        : connection_(connection)
+    {}
+
+    finish_behind_handler(const finish_behind_handler&) = delete;
+    finish_behind_handler& operator=(const finish_behind_handler&) = delete;
+
+    ~finish_behind_handler()
+    {
+        connection_.finish_stopped_sending();
+    }
+
+private:
+    connection_operations& connection_;
+};
+
 struct end_write
 {
     template <typename Handler>
@@ -76,6 +99,7 @@ struct end_write
         std::size_t bytes)
     {
         const std::error_code told = connection.write_ends(error, bytes);
+        const finish_behind_handler then(connection);
         std::forward<Handler>(handler)(told, bytes);
     }
 };
@@ -137,7 +161,9 @@ struct io_completion : handler_wrapper
 struct runs_at_home
 {};
 
-/// A handler that is to be called on an executor of its own, whose work is counted meanwhile.
+/// A handler that is to be called on an executor of its own, whose work is counted meanwhile. What a
+/// handler that was moved leaves behind may refer to that executor (`asio::bind_executor` copies
+/// it): nothing is left behind here, where the work is not counted any more.
 template <typename Own, typename Handler>
 struct foreign_handler : handler_wrapper
 {
@@ -147,6 +173,22 @@ struct foreign_handler : handler_wrapper
         : executor(asio::get_associated_executor(elsewhere, own)), handler(std::move(elsewhere))
     {}
 
+    foreign_handler(foreign_handler&& other) noexcept
+        : executor(std::move(other.executor)), handler(std::move(other.handler))
+    {
+        std::destroy_at(&other.handler);
+        other.is_here = false;
+    }
+
+    foreign_handler& operator=(foreign_handler&&) = delete;
+
+    ~foreign_handler()
+    {
+        if (is_here) {
+            std::destroy_at(&handler);
+        }
+    }
+
     template <typename... Results>
     void operator()(Results... results)
     {
@@ -154,7 +196,11 @@ struct foreign_handler : handler_wrapper
     }
 
     work executor;
-    Handler handler;
+    union
+    {
+        Handler handler;
+    };
+    bool is_here = true;
 };
 
 /// Calls `next` with a handler that may be called on the connection's executor: `handler` itself
@@ -212,19 +258,25 @@ struct initiate_read_some
 struct initiate_write_some
 {
     connection_operations* connection;
-    bool is_delivery = false; // of what was queued before a stop
+    write_kind kind = write_kind::whole;
 
     template <typename Handler, typename Buffers>
     void operator()(Handler&& handler, const Buffers& buffers) const
     {
+        using asio::asio_handler_is_continuation;
+        const bool continues =
+            kind == write_kind::whole && asio_handler_is_continuation(std::addressof(handler));
         if (const std::error_code refusal =
-                is_delivery ? connection->refuses_delivery() : connection->refuses_write()) {
+                connection->refuses_write(continues ? write_kind::continued : kind)) {
+            if (continues) { // some of it was sent
+                connection->output_was_cut();
+            }
             post_completion(
                 connection->get_executor(), std::forward<Handler>(handler), refusal,
                 std::size_t(0));
             return;
         }
-        connection->write_begins(asio::buffer_size(buffers));
+        connection->write_begins(asio::buffer_size(buffers), kind);
         start_io<end_write>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
             connection->stream.async_write_some(
                 buffers, [of = connection](std::size_t bytes) { of->output_taken(bytes); },

@@ -35,15 +35,28 @@ public:
     {
         is_writing_all_ = false;
         unsent_ = 0;
+        sent_part_ = sent_part_ || is_cut;
         if (is_cut) {
-            part_was_sent();
+            output_was_cut();
         }
         if (output) {
             output->flush();
         }
-        if (!is_sending()) {
-            finish_stopped_sending();
-        }
+        finish_stopped_sending();
+    }
+
+    /// Messages that were sent are lost: nothing may follow them that looks like a good end.
+    void output_is_lost() noexcept
+    {
+        output_lost_ = true;
+        output_was_cut();
+    }
+
+    /// Somebody waits for what is being sent, to finish then (or does so no more): nothing else may
+    /// get in before.
+    void sending_ends(bool begins) noexcept
+    {
+        send_ends_ = static_cast<std::uint8_t>(begins ? send_ends_ + 1 : send_ends_ - 1);
     }
 
     void shake_hands(bool begins) noexcept
@@ -143,7 +156,7 @@ public:
         if (stream.is_tls()) {
             return make_error_code(std::errc::operation_not_permitted);
         }
-        if (reading_ || waiting_ || writing_ || is_shaking_hands_) {
+        if (reading_ || waiting_ || is_sending() || is_shaking_hands_) {
             return make_error_code(std::errc::operation_in_progress);
         }
         const bool has_taken = output && output->unread_input != 0;
@@ -175,9 +188,10 @@ private:
     }
 
 public:
-    void write_begins(std::size_t size)
+    void write_begins(std::size_t size, write_kind kind)
     {
         writing_ = true;
+        writes_queue_ = kind == write_kind::queued;
         sent_part_ = false;
         if (!is_writing_all_) {
             unsent_ = size;
@@ -205,9 +219,6 @@ public:
                 output->flush(); // what was sent as a message meanwhile
             }
         }
-        if (is_stopped() && !is_sending()) {
-            finish_stopped_sending();
-        }
         return told;
     }
 
@@ -221,7 +232,8 @@ private:
             emit_io(connection_event_kind::write);
         }
         write_cut_ = write_cut_ || error;
-        if (error || (unsent_ != 0 && !delivers_output_)) { // no other part may follow
+        const bool goes_on = delivers_output_ && writes_queue_;
+        if (error || (unsent_ != 0 && !goes_on)) { // no other part may follow
             output_was_cut();
         }
         if (wait_must_end_ && waiting_) {

@@ -13,6 +13,7 @@
 #include <asio/error.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,6 +21,19 @@
 
 namespace fairlead::detail
 {
+/// In a drain: who was accepted before it began, and is served only now, has so long for the first
+/// byte of the request that is on its way.
+inline constexpr std::chrono::milliseconds longest_wait_for_first_request{1000};
+
+/// Whose bytes an operation writes.
+enum class write_kind
+{
+    whole,     // of a write that begins with it
+    continued, // the next of a composed operation, such as asio::async_write
+    part,      // of a connection's own write
+    queued,    // of messages, sent before
+};
+
 /// pre_open -> open -> closing -> closed. Each step is taken once; any may be skipped.
 class connection_state : public connection_record
 {
@@ -59,7 +73,7 @@ public:
     /// No TLS record was cut and no write ended in the middle: close_notify may follow.
     bool may_say_goodbye() const noexcept
     {
-        return !write_cut_ && !sent_part_ && !ending_.has_transport_error();
+        return !write_cut_ && !has_sent_part() && !ending_.has_transport_error();
     }
 
     /// Messages that were sent are not with the kernel yet, or an operation is pending for them.
@@ -81,10 +95,10 @@ public:
         return unsent_ != 0 || (output && output->has_unsent());
     }
 
-    /// The last write ended when some of it had been sent, and not all.
+    /// The last write ended when some of it had been sent, and not all; or messages were lost.
     bool has_sent_part() const noexcept
     {
-        return sent_part_;
+        return sent_part_ || output_lost_;
     }
 
     /// Something is being written, or about to be.
@@ -135,30 +149,40 @@ public:
                                                            : ending_.refuses_read();
     }
 
-    std::error_code refuses_write() const noexcept
+    std::error_code refuses_write(write_kind kind) const noexcept
     {
-        return (writing_ || is_shaking_hands_) && !is_stopped() ? in_progress() : refuses_output();
-    }
-
-    /// The same for what was queued before the connection was stopped and shall still leave.
-    std::error_code refuses_delivery() const noexcept
-    {
-        if (!delivers_output_ || !is_open()) {
-            return refuses_write();
+        const bool is_others = kind == write_kind::whole || kind == write_kind::continued;
+        if (is_others && is_writing() && !is_stopped()) {
+            return in_progress();
         }
-        const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
-        return writing_    ? in_progress()
-               : has_ended ? std::error_code(asio::error::broken_pipe)
-                           : std::error_code();
+        if (kind == write_kind::whole) {
+            return refuses_output();
+        }
+        const bool goes_on = kind == write_kind::queued && delivers_output_ && is_open();
+        if (const std::error_code ended = ending_.refuses_write(); ended && !goes_on) {
+            return ended;
+        }
+        return writing_ || is_shaking_hands_ ? in_progress()
+               : has_finished_sending()      ? std::error_code(asio::error::broken_pipe)
+                                             : std::error_code();
     }
 
-    /// Nothing can be sent any more; empty: it can, though perhaps behind what is being written.
+    /// Nothing more can be sent; empty: it can, though perhaps behind what is being written.
     std::error_code refuses_output() const noexcept
     {
-        // A TLS record that was cut short must not be continued by another write.
-        const bool has_ended = send_finished_ || (stream.is_tls() && write_cut_);
-        return !is_stopped() && has_ended ? std::error_code(asio::error::broken_pipe)
-                                          : ending_.refuses_write();
+        if (is_stopped()) {
+            return ending_.stop_code();
+        }
+        return is_shaking_hands_ ? in_progress()
+               : has_finished_sending() || send_ends_ != 0
+                   ? std::error_code(asio::error::broken_pipe)
+                   : ending_.refuses_write();
+    }
+
+    /// The queue may be written now.
+    bool may_write_queue() const noexcept
+    {
+        return !is_writing() && !is_shaking_hands_;
     }
 
     bool may_read_at_hand() const noexcept
@@ -219,13 +243,21 @@ protected:
 
     ~connection_state() = default;
 
+    /// A TLS record that was cut short must not be continued by another write.
+    bool has_finished_sending() const noexcept
+    {
+        return send_finished_ || (stream.is_tls() && write_cut_);
+    }
+
     deadlines deadlines_;
     std::size_t unsent_ = 0;        // of what is being written: the kernel has not taken it
+    time_point opened_at_ = {};     // in a drain
     std::uint64_t drain_limit_ = 0; // bytes_read up to here answers what came before the drain
     published<phase> phase_ = phase::pre_open;
     bool reading_ = false;
     bool waiting_ = false;
     bool writing_ = false;
+    bool writes_queue_ = false; // the write that is pending, or was last
     bool woken_by_drain_ = false;
     bool pending_at_drain_ = false; // an operation, which may have taken input
     bool wait_must_end_ = false;    // a drain, or the handler's end, has ended it
@@ -236,8 +268,10 @@ protected:
     bool send_finished_ = false;
     bool write_cut_ = false;
     bool sent_part_ = false;
+    bool output_lost_ = false; // messages that were sent and could not be written
     bool is_writing_all_ = false;
     bool delivers_output_ = false;       // though it was stopped
+    std::uint8_t send_ends_ = 0;         // who waits until everything is sent, to finish
     bool is_shaking_hands_ = false;      // in the middle of its handler's life
     published<std::uint32_t> tasks_ = 0; // handler, children, deliveries
 };

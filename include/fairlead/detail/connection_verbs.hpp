@@ -130,32 +130,38 @@ inline asio::awaitable<std::span<const std::byte>> peek(
     co_return ahead.first(std::min(ahead.size(), size));
 }
 
-inline asio::awaitable<void> completed()
+/// While it lives, nothing gets in before the end of what is being sent.
+class end_of_sending
 {
-    co_return;
-}
-
-inline asio::awaitable<void> wait_and_finish_sending(connection_operations& connection)
-{
-    return asio::async_initiate<const asio::use_awaitable_t<>, void(std::error_code)>(
-        initiate_finish_sending{&connection}, asio::use_awaitable);
-}
-
-inline asio::awaitable<void> deliver_and_finish_sending(connection_operations& connection)
-{
-    co_await deliver(connection);
-    if (!connection.finish_sending()) {
-        co_await wait_and_finish_sending(connection);
+public:
+    explicit end_of_sending(connection_operations& connection) : connection_(connection)
+    {
+        connection_->sending_ends(true);
     }
-}
+
+    end_of_sending(const end_of_sending&) = delete;
+    end_of_sending& operator=(const end_of_sending&) = delete;
+
+    ~end_of_sending()
+    {
+        connection_->sending_ends(false);
+    }
+
+private:
+    const connection_ref connection_;
+};
 
 /// `connection::shutdown_send`
 inline asio::awaitable<void> finish_sending(connection_operations& connection)
 {
+    const end_of_sending asked(connection);
     if (connection.has_output()) {
-        return deliver_and_finish_sending(connection);
+        co_await deliver(connection);
     }
-    return connection.finish_sending() ? completed() : wait_and_finish_sending(connection);
+    if (!connection.finish_sending()) {
+        co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::error_code)>(
+            initiate_finish_sending{&connection}, asio::use_awaitable);
+    }
 }
 
 template <typename Initiation>

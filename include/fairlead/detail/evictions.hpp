@@ -73,7 +73,9 @@ private:
     void advance(time_point now) noexcept
     {
         const auto next = static_cast<period>(now.time_since_epoch() / patience) | first_bit;
-        if (next == now_) {
+        const period passed = (next - now_) & ~first_bit;
+        const bool is_late = passed > ~first_bit / 2; // who asks was told the time before others
+        if (now_ != 0 && (passed == 0 || is_late)) {
             return;
         }
         late_ = next == now_ + 1 ? under_way_ : 0;

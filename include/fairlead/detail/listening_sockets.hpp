@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_LISTENING_SOCKETS_HPP
 #define FAIRLEAD_DETAIL_LISTENING_SOCKETS_HPP
 
+#include <fairlead/detail/accept_failure.hpp>
 #include <fairlead/detail/listener.hpp>
 #include <fairlead/detail/native.hpp>
 #include <fairlead/detail/shard.hpp>
@@ -75,22 +76,26 @@ public:
         return count;
     }
 
-    /// As `native::accept`: nobody is waiting when nobody waits at any of them. After a failure the
-    /// next is tried first, so that one that is broken does not silence the others.
+    /// As `native::accept`: nobody is waiting when nobody waits at any of them. One that is broken
+    /// is told of when nobody waits at the others. After a failure the next is tried first.
     native::descriptor accept(asio::ip::tcp::endpoint& remote, std::error_code& error) noexcept
     {
-        native::descriptor client;
+        std::error_code broken;
         for (std::size_t tried = 0; tried < lanes_.size(); ++tried) {
-            client = native::accept(lanes_[next_]->socket.native_handle(), remote, error);
+            auto client = native::accept(lanes_[next_]->socket.native_handle(), remote, error);
             if (client) {
-                break;
+                return client;
             }
             take_turns();
-            if (!native::is_not_ready(error.value())) {
-                break;
+            const auto failure = classify_accept_failure(error.value());
+            if (failure == accept_failure::other) {
+                broken = error;
+            } else if (failure != accept_failure::nobody) {
+                return client;
             }
         }
-        return client;
+        error = broken ? broken : error;
+        return {};
     }
 
     /// `ready(error)` when somebody waits at one of them; never after they were closed, and perhaps

@@ -415,17 +415,16 @@ inline std::error_code share_port([[maybe_unused]] int fd) noexcept
 #endif
 }
 
-/// Clients that wait in the queue of a listening socket, at most `bound`; `bound` where the kernel
-/// does not tell (only Linux does, tcp(7)).
+/// Clients that wait in the queue of a listening socket, at most `bound`; none when it does not
+/// listen. `bound` where the kernel does not tell (only Linux does, tcp(7)).
 inline std::size_t queued_clients([[maybe_unused]] int fd, std::size_t bound) noexcept
 {
 #if defined(__linux__)
     tcp_info info = {};
     socklen_t size = sizeof info;
     constexpr int listening = 10; // TCP_LISTEN, which not every libc names
-    if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
-        info.tcpi_state == listening) {
-        return std::min<std::size_t>(info.tcpi_unacked, bound);
+    if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) {
+        return info.tcpi_state == listening ? std::min<std::size_t>(info.tcpi_unacked, bound) : 0;
     }
 #endif
     return bound;

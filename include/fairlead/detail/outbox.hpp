@@ -87,7 +87,7 @@ public:
     {
         if (error_) {
             filling_ = {};
-        } else if (!writing_ && !filling_.empty() && !connection_.is_writing()) {
+        } else if (!writing_ && !filling_.empty() && connection_.may_write_queue()) {
             write_queue({}, {});
         } else {
             return;
@@ -269,7 +269,7 @@ private:
 
     void write_some(operation pending)
     {
-        const initiate_write_some start{&connection_, true};
+        const initiate_write_some start{&connection_, write_kind::queued};
         start(written{std::move(pending)}, buffers_now{&rest_});
     }
 
@@ -285,7 +285,7 @@ private:
             return;
         }
         if (error && asio::buffer_size(rest_) != 0) {
-            connection_.output_was_cut();
+            connection_.output_is_lost();
         }
         error_ = error;
         rest_ = {};

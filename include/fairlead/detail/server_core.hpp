@@ -196,12 +196,20 @@ public:
         if (runs_.has_stopped(run)) {
             return false;
         }
-        if (!acceptor_.is_open()) {
+        const bool opens = !acceptor_.is_open();
+        if (opens) {
             open();
         } else if (state_.load() != server_state::created) {
             require_stopped();
         }
-        begin_running(run);
+        try {
+            begin_running(run);
+        } catch (...) { // no memory: nothing stays half open
+            if (opens) {
+                acceptor_.close();
+            }
+            throw;
+        }
         acceptor_.start();
         return true;
     }
@@ -228,10 +236,6 @@ public:
 
 private:
     using timer = wheel_timer<server_core>;
-
-    /// In a drain: who was accepted before it began, and is served only now, has so long for the
-    /// first byte of the request that is on its way.
-    static constexpr std::chrono::milliseconds longest_wait_for_first_request{1000};
 
     template <typename Request>
     static void request(std::shared_ptr<server_core> self, Request&& stop)
@@ -292,9 +296,9 @@ private:
         client.place.give_back();
     }
 
-    void opened_in_drain() override
+    void opened_in_drain(time_point late) override
     {
-        schedule(first_request_timer_, clock::now() + longest_wait_for_first_request);
+        schedule_by(first_request_timer_, late);
     }
 
     /// The acceptor has taken who had been queued when the drain began.
@@ -358,13 +362,15 @@ private:
 
     void first_requests_are_late()
     {
-        sweep([](connection_core& each) {
+        auto next = time_point::max();
+        sweep([&next, now = clock::now()](connection_core& each) {
             if (each.has_begun()) {
-                each.first_request_is_late();
+                next = std::min(next, each.await_first_request(now));
             } else {
                 each.close_unbegun();
             }
         });
+        schedule_by(first_request_timer_, next);
         stop_when_drained();
     }
 

@@ -11,8 +11,10 @@
 #include <fairlead/detail/published.hpp>
 #include <fairlead/detail/tls_engine.hpp>
 
+#include <asio/associated_cancellation_slot.hpp>
 #include <asio/basic_stream_socket.hpp>
 #include <asio/buffer.hpp>
+#include <asio/cancellation_state.hpp>
 #include <asio/error.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
@@ -25,6 +27,7 @@
 #include <optional>
 #include <span>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace fairlead::detail
@@ -146,7 +149,7 @@ public:
                     const auto space = first_buffer<asio::mutable_buffer>(buffers);
                     return space.size() == 0 ? attempt{} : tls_->read(space);
                 },
-                std::forward<Handler>(handler), true);
+                std::forward<Handler>(handler));
         } else if (!prefetch_.empty()) {
             const auto taken = prefetch_.take(buffers, native_handle());
             post_completion(
@@ -162,7 +165,7 @@ public:
     void async_wait_input(Handler&& handler)
     {
         if (tls_ != nullptr) {
-            run([this] { return tls_->wait_for_input(); }, std::forward<Handler>(handler), true);
+            run([this] { return tls_->wait_for_input(); }, std::forward<Handler>(handler));
         } else if (!prefetch_.empty()) {
             post_completion(
                 get_executor(), std::forward<Handler>(handler), std::error_code(),
@@ -186,7 +189,7 @@ public:
     void async_read_ahead(Handler&& handler)
     {
         if (tls_ != nullptr) {
-            run([this] { return tls_->read_ahead(); }, std::forward<Handler>(handler), true);
+            run([this] { return tls_->read_ahead(); }, std::forward<Handler>(handler));
         } else {
             socket_.async_read_some(prefetch_.space(), std::forward<Handler>(handler));
         }
@@ -244,12 +247,13 @@ public:
                 taken(result.bytes);
                 return result;
             },
-            std::forward<Handler>(handler), true);
+            std::forward<Handler>(handler));
     }
 
     /// Ends the pending operations with `operation_aborted`.
     void cancel() noexcept
     {
+        ++cancellations_;
         std::error_code ignored;
         socket_.cancel(ignored);
     }
@@ -336,32 +340,77 @@ private:
             .error = sent.error};
     }
 
-    /// Attempts, waits and attempts again until there is something to say.
+    /// Waits and attempts again until there is something to say. A cancellation that comes when a
+    /// wait is over, and before the attempt, finds no operation of the socket: it is heard here.
     template <typename Attempt, typename Handler>
-    void run(Attempt again, Handler&& handler, bool inside_initiation)
+    struct attempt_loop : handler_wrapper
+    {
+        using cancellation_slot_type = asio::cancellation_slot;
+
+        attempt_loop(transport& self, Attempt attempt_again, Handler completed)
+            : of(&self),
+              again(std::move(attempt_again)),
+              cancellations_before(self.cancellations_),
+              cancellation(
+                  asio::get_associated_cancellation_slot(completed),
+                  asio::enable_total_cancellation()),
+              handler(std::move(completed))
+        {}
+
+        cancellation_slot_type get_cancellation_slot() const noexcept
+        {
+            return cancellation.slot();
+        }
+
+        void operator()(const std::error_code& error)
+        {
+            const attempt result = error ? attempt{.error = error} : again();
+            if (result.waits_for == attempt::condition::nothing) {
+                std::move(handler)(result.error, result.bytes);
+            } else if (is_cancelled()) {
+                std::move(handler)(std::error_code(asio::error::operation_aborted), std::size_t(0));
+            } else {
+                start(std::move(*this), result.waits_for);
+            }
+        }
+
+        bool is_cancelled() const noexcept
+        {
+            return cancellations_before != of->cancellations_ ||
+                   cancellation.cancelled() != asio::cancellation_type::none;
+        }
+
+        static void start(attempt_loop self, attempt::condition condition)
+        {
+            transport& stream = *self.of;
+            stream.async_wait(condition, std::move(self));
+        }
+
+        transport* of;
+        Attempt again;
+        std::uint32_t cancellations_before;
+        asio::cancellation_state cancellation; // the user's
+        Handler handler;
+    };
+
+    /// Attempts until there is something to say.
+    template <typename Attempt, typename Handler>
+    void run(Attempt again, Handler&& handler)
     {
         const attempt result = again();
-        if (result.waits_for != attempt::condition::nothing) {
-            async_wait(
-                result.waits_for, wrapped_handler{
-                                      [this, again](auto&& waiting, const std::error_code& error) {
-                                          if (error) {
-                                              std::move(waiting)(error, std::size_t(0));
-                                          } else {
-                                              this->run(again, std::move(waiting), false);
-                                          }
-                                      },
-                                      std::forward<Handler>(handler)});
-        } else if (inside_initiation) {
+        if (result.waits_for == attempt::condition::nothing) {
             post_completion(
                 get_executor(), std::forward<Handler>(handler), result.error, result.bytes);
-        } else {
-            std::move(handler)(result.error, result.bytes);
+            return;
         }
+        using loop = attempt_loop<Attempt, std::decay_t<Handler>>;
+        loop::start(
+            loop(*this, std::move(again), std::forward<Handler>(handler)), result.waits_for);
     }
 
     socket_type socket_;
     std::unique_ptr<tls_engine> tls_; // null: plain TCP
+    std::uint32_t cancellations_ = 0;
     published<bool> is_tls_ = false;
     prefetch prefetch_;
 };

@@ -113,7 +113,7 @@ struct write_all_loop : handler_wrapper, runs_at_home
 
     static void start(write_all_loop self)
     {
-        const initiate_write_some next{&*self.connection};
+        const initiate_write_some next{&*self.connection, write_kind::part};
         const auto rest = rest_of(self.buffers, self.written);
         next(std::move(self), rest);
     }
@@ -134,7 +134,7 @@ struct initiate_write_all
     template <typename Handler, typename ConstBuffers>
     void operator()(Handler&& handler, const ConstBuffers& buffers) const
     {
-        if (const std::error_code refusal = connection->refuses_write()) {
+        if (const std::error_code refusal = connection->refuses_write(write_kind::whole)) {
             post_completion(
                 connection->get_executor(), std::forward<Handler>(handler), refusal,
                 std::size_t(0));
