@@ -266,3 +266,26 @@ TEST_CASE("no more evictions are under way than clients wait", "[limit][evict]")
         CHECK_FALSE(other.seek(at(1)).second);
     }
 }
+
+TEST_CASE(
+    "who looks at the clock before others does not turn back the account of evictions", "[limit]")
+{
+    namespace own = connection_limit_test;
+    own::evictions account;
+    own::evictions::period first = 0;
+    own::evictions::period late = 0;
+    const auto none = [] { return false; };
+    account.arrived();
+    account.arrived();
+    account.take_or_begin(own::at(2), first, none);
+    CHECK(first != 0);
+    account.take_or_begin(own::at(1), late, none); // on another shard
+    CHECK(late != 0);
+    own::evictions::period third = 0;
+    account.take_or_begin(own::at(2), third, none);
+    CHECK(third == 0); // two wait, two are under way
+    account.end(first, [] {});
+    account.end(late, [] {});
+    account.take_or_begin(own::at(2), third, none);
+    CHECK(third != 0);
+}

@@ -14,7 +14,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstring>
-#include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -118,7 +117,7 @@ public:
     {
         note("reads");
         reads_at_once_ = everything;
-        pause_ = {};
+        pause_ = reads_again_at_ = {};
         schedule();
         return *this;
     }
@@ -256,11 +255,7 @@ public:
     /// The last things that happened to it, a line each.
     std::string history() const
     {
-        std::string lines;
-        for (const std::string& line : history_) {
-            lines += line + "\n";
-        }
-        return lines;
+        return history_.text();
     }
 
     /// For `simulation::connect`.
@@ -279,7 +274,6 @@ public:
 
 private:
     static constexpr std::size_t everything = std::numeric_limits<std::size_t>::max();
-    static constexpr std::size_t longest_history = 24;
 
     void file_woke(std::uint32_t) override
     {
@@ -355,6 +349,11 @@ private:
 
     void read()
     {
+        if (const auto now = kernel_.when.now(); now < reads_again_at_) {
+            schedule(reads_again_at_ - now);
+            return;
+        }
+        reads_again_at_ = kernel_.when.now() + pause_;
         std::array<char, 16384> buffer;
         std::size_t left = reads_at_once_;
         while (left > 0 && error_ == 0 && !has_end_) {
@@ -413,10 +412,7 @@ private:
 
     void note(const std::string& what)
     {
-        if (history_.size() == longest_history) {
-            history_.pop_front();
-        }
-        history_.push_back(time() + "  " + what);
+        history_.add(time() + "  " + what);
     }
 
     std::string time() const
@@ -432,9 +428,10 @@ private:
     std::string outgoing_; // of the peer
     std::string wire_;     // of the layer
     std::string received_;
-    std::deque<std::string> history_;
+    last_lines history_;
     std::size_t reads_at_once_ = everything;
     std::chrono::nanoseconds pause_{};
+    std::chrono::nanoseconds reads_again_at_{};
     int error_ = 0;
     bool is_open_ = true;
     bool is_scheduled_ = false;

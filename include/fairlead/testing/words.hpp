@@ -7,8 +7,10 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
+#include <deque>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace fairlead::testing
 {
@@ -37,6 +39,33 @@ inline std::string in_quotes(std::string_view bytes)
     return text + "\"" + (bytes.size() > most ? "... " : " ") + std::to_string(bytes.size()) +
            " bytes";
 }
+
+/// The last things that were told.
+class last_lines
+{
+public:
+    void add(std::string line)
+    {
+        if (lines_.size() == most) {
+            lines_.pop_front();
+        }
+        lines_.push_back(std::move(line));
+    }
+
+    std::string text() const
+    {
+        std::string all;
+        for (const std::string& line : lines_) {
+            all += line + "\n";
+        }
+        return all;
+    }
+
+private:
+    static constexpr std::size_t most = 24;
+
+    std::deque<std::string> lines_;
+};
 } // namespace fairlead::testing
 
 #endif // FAIRLEAD_TESTING_WORDS_HPP
