@@ -296,6 +296,7 @@ FAIRLEAD_SIMULATION("a read of TLS that is cancelled between its event and its a
 {
     for (const bool closes : {true, false}) {
         asio::cancellation_signal cancels;
+        bool is_read_again = false;
         std::optional<std::error_code> read;
         std::chrono::nanoseconds cancelled_at{};
         std::chrono::nanoseconds ended_at{};
@@ -312,7 +313,7 @@ FAIRLEAD_SIMULATION("a read of TLS that is cancelled between its event and its a
                     }(client, sim, read, ended_at),
                     asio::bind_cancellation_slot(cancels.slot(), [](const std::exception_ptr&) {}));
                 std::error_code error;
-                while (client.bytes_written() < 3U << 20U) {
+                while (!is_read_again) { // the last of these waits for room
                     co_await client.write_some(asio::buffer(much, 16384), error);
                 }
                 cancelled_at = sim.now();
@@ -321,15 +322,20 @@ FAIRLEAD_SIMULATION("a read of TLS that is cancelled between its event and its a
             },
             {.idle_timeout = 0s, .tls = workload::tls_rules()});
         auto& client = sim.connect_tls(server);
+        REQUIRE(sim.run_until([&] { return server.stats().opened == 1; }, 1s));
         client.stall();
         sim.advance(1s);
         sim.fail("recv*", EAGAIN); // of what has come, the attempt finds nothing
+        is_read_again = true;
         client.send("x").resume();
         sim.advance(1min);
         client.close();
         REQUIRE(sim.settles_within(5min));
         REQUIRE(read);
         CHECK(ended_at == cancelled_at);
+        CHECK(
+            *read == (closes ? make_error_code(fairlead::errc::connection_closed)
+                             : std::error_code(asio::error::operation_aborted)));
         sim.heal();
     }
 }
