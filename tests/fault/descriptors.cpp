@@ -137,17 +137,6 @@ fate fate_of(const test::client& client, std::chrono::milliseconds patience)
     return ::recv(client.fd(), &byte, 1, 0) == 1 ? fate::served : fate::refused;
 }
 
-/// UndefinedBehaviorSanitizer, which is built together with AddressSanitizer, asks a pipe whether memory is readable,
-/// and takes objects for broken when it gets no descriptor for one.
-bool needs_descriptors_itself()
-{
-#if defined(__SANITIZE_ADDRESS__)
-    return true;
-#else
-    return false;
-#endif
-}
-
 const std::string out_of_descriptors =
     make_error_code(fairlead::errc::out_of_descriptors).message();
 } // namespace
@@ -156,7 +145,7 @@ TEST_CASE(
     "at the descriptor limit the processor idles, clients are refused, and service resumes",
     "[descriptors]")
 {
-    if (needs_descriptors_itself()) {
+    if (test::sanitizer_needs_descriptors()) {
         SKIP_TEST("the sanitizer needs descriptors itself");
     }
     auto child = child_process::fork([](const reporter& report) {
@@ -265,7 +254,7 @@ TEST_CASE(
     "service resumes without a connection that ends: whoever gives the descriptors back",
     "[descriptors]")
 {
-    if (needs_descriptors_itself()) {
+    if (test::sanitizer_needs_descriptors()) {
         SKIP_TEST("the sanitizer needs descriptors itself");
     }
     auto child = child_process::fork([](const reporter& report) {
@@ -312,7 +301,7 @@ TEST_CASE(
 
 TEST_CASE("a shortage leaves nothing behind that later clients pay for", "[descriptors]")
 {
-    if (needs_descriptors_itself()) {
+    if (test::sanitizer_needs_descriptors()) {
         SKIP_TEST("the sanitizer needs descriptors itself");
     }
     // The server's own steps are counted, in one thread: before the shortage, and after it and ten connections' ends.

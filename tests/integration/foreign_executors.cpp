@@ -9,14 +9,21 @@
 #include <fairlead/codec/framed.hpp>
 #include <fairlead/codec/line.hpp>
 
+#include <asio/any_io_executor.hpp>
 #include <asio/bind_executor.hpp>
 #include <asio/co_spawn.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/post.hpp>
 #include <asio/strand.hpp>
 #include <asio/thread_pool.hpp>
 
 #include <array>
+#include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 using namespace fairlead;
 using namespace std::chrono_literals;
@@ -137,6 +144,74 @@ TEST_CASE("a pending operation counts as work of its handler's executor", "[exec
     thread.join();
     client.close();
     CHECK(running.log.wait_for(connection_event_kind::closed));
+}
+
+namespace
+{
+constexpr int rounds = 300;
+
+/// A context that its own thread destroys as soon as nothing is left to run.
+class short_lived_context
+{
+public:
+    short_lived_context()
+    {
+        auto made = std::make_unique<asio::io_context>(1);
+        strand.emplace(asio::make_strand(asio::any_io_executor(made->get_executor())));
+        work.emplace(made->get_executor());
+        thread = std::thread([context = std::move(made)]() mutable {
+            context->run();
+            context.reset();
+        });
+    }
+
+    short_lived_context(const short_lived_context&) = delete;
+    short_lived_context& operator=(const short_lived_context&) = delete;
+
+    ~short_lived_context()
+    {
+        thread.join();
+    }
+
+    using strand_type = asio::strand<asio::any_io_executor>;
+
+    std::optional<strand_type> strand;
+    std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work;
+    std::thread thread;
+};
+
+asio::awaitable<void> read_on_short_lived(connection& conn, test::mailbox<std::size_t>& counts)
+{
+    for (int round = 0; round < rounds; ++round) {
+        short_lived_context other;
+        char byte = 0;
+        conn.async_read_some(
+            asio::buffer(&byte, 1),
+            asio::bind_executor(
+                *std::exchange(other.strand, std::nullopt),
+                [&](const std::error_code&, std::size_t bytes) { counts.put(bytes); }));
+        other.work.reset(); // from here on it lives by the operation
+        co_await conn.write(asio::buffer("?", 1));
+        while (counts.size() == static_cast<std::size_t>(round)) {
+            co_await asio::post(conn.get_executor(), asio::use_awaitable);
+        }
+    }
+}
+} // namespace
+
+TEST_CASE("a completion on a strand leaves nothing behind that outlives its context", "[executors]")
+{
+    test::mailbox<std::size_t> counts;
+    test::running_server running(test::scripted{read_on_short_lived, &counts});
+    running.start();
+    test::client client(running.port());
+    for (int round = 0; round < rounds; ++round) {
+        REQUIRE(client.receive(1) == "?");
+        client.send("x");
+    }
+    client.close();
+    REQUIRE(running.log.wait_for(connection_event_kind::closed));
+    CHECK(counts.size() == rounds);
 }
 
 namespace

@@ -21,6 +21,17 @@ inline bool& has_skipped() noexcept
     static bool skipped = false;
     return skipped;
 }
+
+/// UndefinedBehaviorSanitizer, which is built together with AddressSanitizer, asks a pipe whether memory is readable,
+/// and takes objects for broken when it gets no descriptor for one.
+constexpr bool sanitizer_needs_descriptors()
+{
+#if defined(__SANITIZE_ADDRESS__)
+    return true;
+#else
+    return false;
+#endif
+}
 } // namespace test
 
 /// Leaves the function, which returns nothing, because this machine cannot run the test: a tool is missing, say. The

@@ -96,7 +96,7 @@ class outstanding_work
 {
 public:
     explicit outstanding_work(const Executor& executor)
-        : executor_(executor), tracked_(track(executor))
+        : tracked_(track(executor)), executor_(executor)
     {}
 
     /// As it was given: it is not itself that work.
@@ -115,8 +115,8 @@ private:
         }
     }
 
-    Executor executor_;
     decltype(track(std::declval<const Executor&>())) tracked_;
+    Executor executor_; // goes first: a strand is a part of the context that the work keeps
 };
 
 /// Posts to a context that perhaps another thread runs. `function` may be the last work there, and
