@@ -58,8 +58,7 @@ public:
 /// `std::errc::operation_in_progress`. Operations end on this thread, whatever their completion
 /// handler's executor is; only the handler is called there. A composed operation of Asio's
 /// (`asio::async_write`) runs its steps on its handler's executor, so that has to be this thread's.
-/// When the server stops a connection between two steps of one, the peer may see an orderly end
-/// behind a part; `write` knows its end, and lets a reset follow.
+/// What is cut by the end of the connection, between two steps of one too, ends in a reset.
 ///
 /// An operation that ends because of the server says why: `errc::idle_timeout`, `write_timeout`,
 /// `deadline_exceeded`, `max_lifetime`, `connection_closed`, `server_closed`, `shutdown_timeout`.
@@ -237,7 +236,7 @@ public:
     /// reading goes on. Idempotent; writing afterwards fails with `asio::error::broken_pipe`. A write
     /// that is pending goes first, and so do messages of a `framed` that are still queued. Under TLS
     /// the socket may have no room for close_notify just then. So await the result to know that it
-    /// is sent; ignored, it is sent when the handler returns.
+    /// is sent. Ignored, or when that wait is cancelled, it is sent all the same, as soon as it can.
     half_close shutdown_send()
     {
         return half_close(detail::finish_sending(core_));
@@ -245,8 +244,9 @@ public:
 
     /// Ends the connection in order: pending operations end with `errc::connection_closed`, as all
     /// later ones do, and what was written, or sent as a message, still reaches the peer, within
-    /// `linger` (a second when that is 0); a write that is cut short by it is a reset instead. The handler may go on: a drain waits for it, and `max_connections` counts
-    /// it, until it returns. Idempotent. To be called on the server's thread; from others,
+    /// `linger` (a second when that is 0); a write that is cut short by it is a reset instead. The
+    /// handler may go on: a drain waits for it, and `max_connections` counts it, until it returns.
+    /// Idempotent. To be called on the server's thread; from others,
     /// `tcp_server::close_connection(id)`.
     void close() noexcept
     {

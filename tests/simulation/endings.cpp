@@ -248,6 +248,32 @@ FAIRLEAD_SIMULATION("who writes and writes does not keep another from finishing"
     }
 }
 
+FAIRLEAD_SIMULATION(
+    "an end that nobody waits for comes behind the write, and not with the handler's", sim)
+{
+    for (const bool is_tls : {false, true}) {
+        server_config config;
+        if (is_tls) {
+            config.tls = workload::tls_rules();
+        }
+        std::error_code error;
+        auto& server = sim.serve(
+            [&](connection& client) -> asio::awaitable<void> {
+                client.spawn(write_much(client, error));
+                co_await wait_for(10ms);
+                client.shutdown_send();
+                co_await wait_for(10min);
+            },
+            config);
+        auto& client = is_tls ? sim.connect_tls(server) : sim.connect(server);
+        client.drip(1U << 20U, 100ms);
+        REQUIRE(sim.run_until([&] { return client.has_ended(); }, 1min));
+        CHECK_FALSE(error);
+        CHECK(client.received() == much);
+        CHECK(server.open_connections() == 1);
+    }
+}
+
 FAIRLEAD_SIMULATION("nothing is written behind a close_notify that waits for room", sim)
 {
     std::error_code error;

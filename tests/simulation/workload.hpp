@@ -17,6 +17,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,15 +35,17 @@ inline const std::vector<fault>& faults()
 {
     static const std::vector<fault> all = {
         {"accept*", EMFILE},       {"accept*", ENFILE},       {"accept*", ENOBUFS},
-        {"accept*", ENOMEM},       {"accept*", ECONNABORTED}, {"accept*", EPROTO},
-        {"accept*", EPERM},        {"accept*", EINTR},        {"accept*", ENETDOWN},
-        {"accept*", ENOPROTOOPT},  {"accept*", EHOSTDOWN},    {"accept*", ENONET},
-        {"accept*", EHOSTUNREACH}, {"accept*", EOPNOTSUPP},   {"accept*", ENETUNREACH},
+        {"accept*", ENOMEM},       {"accept*", ECONNABORTED}, {"accept*", ECONNRESET},
+        {"accept*", EPROTO},       {"accept*", EPERM},        {"accept*", EINTR},
+        {"accept*", ENETDOWN},     {"accept*", ENETUNREACH},  {"accept*", EHOSTDOWN},
+        {"accept*", EHOSTUNREACH}, {"accept*", ENONET},       {"accept*", ENOPROTOOPT},
+        {"accept*", EOPNOTSUPP},   {"accept*", ETIMEDOUT},    {"accept*", EINVAL},
         {"accept*", EAGAIN},       {"recv*", ECONNRESET},     {"recv*", EINTR},
         {"recv*", EAGAIN},         {"recv*", ETIMEDOUT},      {"recv*", ENOMEM},
-        {"recv*", EHOSTUNREACH},   {"send*", ECONNRESET},     {"send*", EPIPE},
-        {"send*", EINTR},          {"send*", EAGAIN},         {"send*", ENOBUFS},
-        {"send*", ENOMEM},         {"send*", ETIMEDOUT},      {"send*", EHOSTUNREACH},
+        {"recv*", EHOSTUNREACH},   {"recv*", ENETUNREACH},    {"recv*", EPIPE},
+        {"send*", ECONNRESET},     {"send*", EPIPE},          {"send*", EINTR},
+        {"send*", EAGAIN},         {"send*", ENOBUFS},        {"send*", ENOMEM},
+        {"send*", ETIMEDOUT},      {"send*", EHOSTUNREACH},   {"send*", ENETUNREACH},
         {"setsockopt", ENOBUFS},   {"setsockopt", EINVAL},    {"getsockname", ENOBUFS},
         {"shutdown", ENOTCONN},    {"ioctl", ENOTTY},         {"epoll_ctl", ENOMEM},
         {"epoll_ctl", ENOSPC},     {"epoll_wait", EINTR},     {"close", EINTR},
@@ -410,7 +413,7 @@ private:
 /// The failures of calls that have struck.
 using coverage = fairlead::testing::simulated::faults::coverage;
 
-/// Runs one seed, or what a fuzzer's bytes say; returns the hash of its calls. Throws what is broken.
+/// Runs what is drawn, on a kernel of this seed; returns the hash of its calls. Throws what is broken.
 inline std::uint64_t run(std::uint64_t seed, choices draw, coverage* reached = nullptr)
 {
     return fairlead::testing::simulate(seed, [&](simulation& sim) {
@@ -433,6 +436,13 @@ inline std::uint64_t run(std::uint64_t seed, choices draw, coverage* reached = n
 inline std::uint64_t run(std::uint64_t seed, coverage* reached = nullptr)
 {
     return run(seed, choices(seed), reached);
+}
+
+/// What a fuzzer's bytes say; the first is the seed of everything that is not chosen.
+inline void replay(std::span<const std::uint8_t> bytes)
+{
+    const std::uint64_t seed = bytes.empty() ? 0 : bytes.front();
+    run(seed, choices(bytes.empty() ? bytes : bytes.subspan(1)));
 }
 } // namespace workload
 

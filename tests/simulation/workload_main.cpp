@@ -1,14 +1,20 @@
 // Runs the random workload for many seeds:
 //   workload [--first N] [--seeds N] [--twice] [--one] [--covered]
+// or what a fuzzer has found, each file of a folder:
+//   workload --replay FOLDER
 #include "simulation/workload.hpp"
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace
 {
@@ -19,6 +25,7 @@ struct options
     bool is_twice = false;    // the same calls both times
     bool ends_at_one = false; // the first that fails is enough
     bool is_covered = false;  // every failure of the list must have struck
+    std::string replayed;     // a folder; empty: none
 };
 
 /// False: there is none such.
@@ -34,6 +41,8 @@ bool read(options& into, int count, char** arguments)
             into.is_twice = true;
         } else if (word == "--one") {
             into.ends_at_one = true;
+        } else if (word == "--replay" && at + 1 < count) {
+            into.replayed = arguments[++at];
         } else if (word == "--covered") {
             into.is_covered = true;
         } else {
@@ -61,6 +70,30 @@ int not_reached(const workload::coverage& reached)
     }
     return missing;
 }
+
+/// The exit code. Nothing to replay is a failure: it would prove nothing.
+int replay(const std::string& folder)
+{
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+        files.push_back(entry.path());
+    }
+    int failed = 0;
+    for (const auto& each : files) {
+        std::ifstream file(each, std::ios::binary);
+        const std::vector<char> bytes{
+            std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+        const std::vector<std::uint8_t> input(bytes.begin(), bytes.end());
+        try {
+            workload::replay(input);
+        } catch (const std::exception& error) {
+            ++failed;
+            std::printf("%s: %s\n", each.c_str(), error.what());
+        }
+    }
+    std::printf("%zu inputs, %d failed\n", files.size(), failed);
+    return failed == 0 && !files.empty() ? EXIT_SUCCESS : EXIT_FAILURE;
+}
 } // namespace
 
 int main(int count, char** arguments)
@@ -68,9 +101,14 @@ int main(int count, char** arguments)
     options how;
     if (!read(how, count, arguments)) {
         std::fprintf(
-            stderr, "usage: %s [--first N] [--seeds N] [--twice] [--one] [--covered]\n",
-            arguments[0]);
+            stderr,
+            "usage: %s [--first N] [--seeds N] [--twice] [--one] [--covered]\n"
+            "       %s --replay FOLDER\n",
+            arguments[0], arguments[0]);
         return 2;
+    }
+    if (!how.replayed.empty()) {
+        return replay(how.replayed);
     }
     workload::coverage reached;
     std::uint64_t failed = 0;

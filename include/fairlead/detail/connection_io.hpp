@@ -6,9 +6,7 @@
 
 #include <fairlead/detail/connection_operations.hpp>
 
-#include <asio/associated_cancellation_slot.hpp>
 #include <asio/buffer.hpp>
-#include <asio/cancellation_state.hpp>
 #include <asio/error.hpp>
 #include <asio/handler_continuation_hook.hpp>
 
@@ -70,8 +68,11 @@ struct end_session_wait
     }
 };
 
-/// Finishes a stopped connection when who wrote has been told that his write has ended: he may have
-/// more of it, as `asio::async_write` has, and that this is refused is the end then.
+/// What was being sent before the end is perhaps with the kernel; half_close.hpp.
+void finish_when_asked(connection_operations& connection) noexcept;
+
+/// Finishes what is to be finished when who wrote has been told that his write has ended, and not
+/// before: he may have more of it, as `asio::async_write` has.
 class finish_behind_handler
 {
 public:
@@ -85,6 +86,7 @@ public:
     ~finish_behind_handler()
     {
         connection_.finish_stopped_sending();
+        finish_when_asked(connection_);
     }
 
 private:
@@ -351,75 +353,6 @@ auto wait_for(
         initiate_session_wait{&connection}, completion, condition);
 }
 
-/// The attempts to finish sending, one whenever the socket takes more.
-template <typename Handler>
-struct finish_sending_loop : handler_wrapper, runs_at_home
-{
-    using executor_type = shard::executor_type;
-    using cancellation_slot_type = asio::cancellation_slot;
-
-    finish_sending_loop(connection_operations& of, Handler completed)
-        : connection(of),
-          executor(of.get_executor()),
-          cancellation(
-              asio::get_associated_cancellation_slot(completed), asio::enable_total_cancellation()),
-          handler(std::move(completed))
-    {}
-
-    cancellation_slot_type get_cancellation_slot() const noexcept
-    {
-        return cancellation.slot();
-    }
-
-    executor_type get_executor() const noexcept
-    {
-        return executor;
-    }
-
-    void operator()(std::error_code error)
-    {
-        const bool is_cancelled = cancellation.cancelled() != asio::cancellation_type::none;
-        const bool was_cut = error == asio::error::operation_aborted && !is_cancelled &&
-                             !connection->is_stopped(); // by a drain, for a wait beside it
-        bool goes_on = was_cut;
-        if (!error && !connection->finish_sending()) {
-            goes_on = !is_cancelled;
-            error = goes_on ? error : std::error_code(asio::error::operation_aborted);
-        }
-        if (goes_on) {
-            start(std::move(*this));
-            return;
-        }
-        const connection_ref keep = std::move(connection);
-        std::move(handler)(keep->explain(error));
-    }
-
-    static void start(finish_sending_loop self)
-    {
-        const initiate_session_wait wait{&*self.connection};
-        wait(std::move(self), transport::attempt::condition::writable);
-    }
-
-    connection_ref connection;
-    executor_type executor;
-    asio::cancellation_state cancellation; // the user's
-    Handler handler;
-};
-
-struct initiate_finish_sending
-{
-    connection_operations* connection;
-
-    template <typename Handler>
-    void operator()(Handler&& handler) const
-    {
-        at_home(*connection, std::forward<Handler>(handler), [&](auto&& local) {
-            using loop = finish_sending_loop<std::decay_t<decltype(local)>>;
-            loop::start(loop(*connection, std::forward<decltype(local)>(local)));
-        });
-    }
-};
-
 // `connection::closed` and `connection::drain_begun`.
 
 struct initiate_closed
@@ -444,5 +377,7 @@ struct initiate_drain_begun
     }
 };
 } // namespace fairlead::detail
+
+#include <fairlead/detail/half_close.hpp>
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_IO_HPP

@@ -52,11 +52,21 @@ public:
         output_was_cut();
     }
 
-    /// Somebody waits for what is being sent, to finish then (or does so no more): nothing else may
-    /// get in before.
-    void sending_ends(bool begins) noexcept
+    /// Nothing may be sent but what is being sent, and then the end.
+    void sending_shall_end() noexcept
     {
-        send_ends_ = static_cast<std::uint8_t>(begins ? send_ends_ + 1 : send_ends_ - 1);
+        send_ends_ = true;
+    }
+
+    /// The end was asked for, nothing is before it, and nobody waits for room for it already.
+    bool shall_finish_now() const noexcept
+    {
+        return send_ends_ && !seeks_room_ && !is_sending();
+    }
+
+    void seeks_room(bool begins) noexcept
+    {
+        seeks_room_ = begins;
     }
 
     void shake_hands(bool begins) noexcept
@@ -243,11 +253,11 @@ private:
     }
 
 public:
-    /// Ends our direction as far as it goes at once; true when it is done. Under TLS that is
-    /// close_notify alone.
+    /// Ends our direction as far as it goes at once; true when it is done, or will be at the end of
+    /// a handshake. Under TLS that is close_notify alone.
     bool finish_sending()
     {
-        if (send_finished_ || is_stopped()) {
+        if (send_finished_ || is_stopped() || is_shaking_hands_) {
             return true;
         }
         if (stream.is_tls()) {

@@ -173,10 +173,9 @@ public:
         if (is_stopped()) {
             return ending_.stop_code();
         }
-        return is_shaking_hands_ ? in_progress()
-               : has_finished_sending() || send_ends_ != 0
-                   ? std::error_code(asio::error::broken_pipe)
-                   : ending_.refuses_write();
+        return is_shaking_hands_                      ? in_progress()
+               : has_finished_sending() || send_ends_ ? std::error_code(asio::error::broken_pipe)
+                                                      : ending_.refuses_write();
     }
 
     /// The queue may be written now.
@@ -271,7 +270,8 @@ protected:
     bool output_lost_ = false; // messages that were sent and could not be written
     bool is_writing_all_ = false;
     bool delivers_output_ = false;       // though it was stopped
-    std::uint8_t send_ends_ = 0;         // who waits until everything is sent, to finish
+    bool send_ends_ = false;             // behind what is being sent
+    bool seeks_room_ = false;            // for that
     bool is_shaking_hands_ = false;      // in the middle of its handler's life
     published<std::uint32_t> tasks_ = 0; // handler, children, deliveries
 };

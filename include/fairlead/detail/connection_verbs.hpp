@@ -130,31 +130,14 @@ inline asio::awaitable<std::span<const std::byte>> peek(
     co_return ahead.first(std::min(ahead.size(), size));
 }
 
-/// While it lives, nothing gets in before the end of what is being sent.
-class end_of_sending
+inline asio::awaitable<void> completed()
 {
-public:
-    explicit end_of_sending(connection_operations& connection) : connection_(connection)
-    {
-        connection_->sending_ends(true);
-    }
+    co_return;
+}
 
-    end_of_sending(const end_of_sending&) = delete;
-    end_of_sending& operator=(const end_of_sending&) = delete;
-
-    ~end_of_sending()
-    {
-        connection_->sending_ends(false);
-    }
-
-private:
-    const connection_ref connection_;
-};
-
-/// `connection::shutdown_send`
-inline asio::awaitable<void> finish_sending(connection_operations& connection)
+inline asio::awaitable<void> wait_until_sent(connection_operations& connection)
 {
-    const end_of_sending asked(connection);
+    const connection_ref keep(connection); // it may run in a coroutine that nobody waits for
     if (connection.has_output()) {
         co_await deliver(connection);
     }
@@ -162,6 +145,14 @@ inline asio::awaitable<void> finish_sending(connection_operations& connection)
         co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::error_code)>(
             initiate_finish_sending{&connection}, asio::use_awaitable);
     }
+}
+
+/// `connection::shutdown_send`
+inline asio::awaitable<void> finish_sending(connection_operations& connection)
+{
+    connection.sending_shall_end();
+    const bool is_done = !connection.has_output() && connection.finish_sending();
+    return is_done ? completed() : wait_until_sent(connection);
 }
 
 template <typename Initiation>

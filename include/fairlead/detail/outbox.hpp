@@ -251,6 +251,7 @@ private:
         }
         if (is_idle() && !error_) {
             connection_.finish_stopped_sending();
+            finish_when_asked(connection_);
         }
         ended.waiting->notify_all();
     }
