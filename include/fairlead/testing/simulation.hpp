@@ -22,7 +22,6 @@
 #include <fairlead/testing/peer.hpp>
 #include <fairlead/testing/random.hpp>
 #include <fairlead/testing/seeded_rand.hpp>
-#include <fairlead/testing/spin_check.hpp>
 #include <fairlead/testing/tls_peer.hpp>
 
 #include <asio/awaitable.hpp>
@@ -211,7 +210,6 @@ public:
         duration last = now();
         for (;;) {
             const bool ran = step();
-            spinning_.look(now(), kernel_.record);
             if (done()) {
                 return true;
             }
@@ -414,7 +412,6 @@ private:
     std::function<void()> check_;
     std::exception_ptr failure_;
     std::uint32_t clients_ = 0;
-    spin_check spinning_;
 };
 
 /// Runs `test(simulation&)` with this seed; returns the hash of every call and its result. What is
