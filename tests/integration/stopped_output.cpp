@@ -278,7 +278,8 @@ enum class way
 struct cancelled_send : account
 {
     way how = way::queued;
-    std::size_t sent = 0; // lines of 10
+    std::size_t sent = 0;    // lines of 10
+    bool is_refused = false; // the last
 };
 
 asio::awaitable<void> send_without_an_end(
@@ -320,8 +321,10 @@ asio::awaitable<void> cancels_its_send(connection& conn, cancelled_send& state)
     while (state.ends.size() == 0) {
         co_await asio::post(conn.get_executor(), asio::use_awaitable);
     }
-    co_await lines.send("the  last");
-    ++state.sent;
+    std::error_code error;
+    co_await lines.send("the  last", error);
+    state.sent += error ? 0 : 1;
+    state.is_refused = error == asio::error::broken_pipe;
 }
 } // namespace
 
@@ -351,7 +354,10 @@ TEST_CASE(
     CHECK(got.end == test::stream_end::finished);
     REQUIRE(running.log.wait_for(connection_event_kind::closed));
     CHECK(got.bytes.size() == state.sent * 10);
-    CHECK(got.bytes.substr(got.bytes.size() - 11) == "\nthe  last\n");
+    const bool has_ended = state.how == way::shutdown; // it was asked for, whoever waits for it
+    CHECK(state.is_refused == has_ended);
+    CHECK(
+        got.bytes.substr(got.bytes.size() - 11) == (has_ended ? "\n012345678\n" : "\nthe  last\n"));
 }
 
 TEST_CASE(
