@@ -54,8 +54,8 @@ TEST_CASE("README's text protocol answers its commands", "[readme]")
 
 TEST_CASE("README's job server answers, and its job stops when the client leaves", "[readme]")
 {
-    const auto pool = std::make_shared<asio::thread_pool>(1);
-    test::running_server running(readme::job_server{pool});
+    // The server has the last reference: the pool's threads end before the context that they post to.
+    test::running_server running(readme::job_server{std::make_shared<asio::thread_pool>(1)});
     running.start();
     {
         test::client client(running.port());

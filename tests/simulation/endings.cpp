@@ -433,20 +433,15 @@ FAIRLEAD_SIMULATION("each who is opened in a drain has a second for his first re
 
 FAIRLEAD_SIMULATION("the last descriptor is no alarm while nobody waits", sim)
 {
-    int paused = 0;
-    auto& server = sim.add_server(workload::echo);
-    server.on_server([&](const fairlead::server_event& event) {
-        paused += event.kind == fairlead::server_event_kind::paused ? 1 : 0;
-    });
-    server.start();
+    auto& server = sim.serve(workload::echo);
     sim.connect(server).send("x").expect("x");
     sim.kernel().table.limit = sim.kernel().table.count() + 1;
     sim.connect(server).send("x").expect("x");
     sim.advance(20s);
-    CHECK(paused == 0);
+    CHECK(server.stats().pauses == 0);
     CHECK(server.stats().accept_errors == 0);
     sim.connect(server).expect_reset(); // and that is one
-    CHECK(paused == 1);
+    CHECK(server.stats().pauses == 1);
 }
 
 FAIRLEAD_SIMULATION("a start for which there is no memory leaves nothing that listens", sim)
