@@ -348,7 +348,7 @@ TEST_CASE(
     "[drain]")
 {
     const std::string how = GENERATE(as<std::string>{}, "readable", "read_some", "peek");
-    const request count = GENERATE(3, 6, 20); // less and more than a wait holds
+    const request count = GENERATE(as<request>{}, 3, 6, 20); // less and more than a wait holds
     CAPTURE(how, count);
     tally read;
     std::atomic<int> socket = -1;
