@@ -44,9 +44,11 @@ trap 'rm -rf "$scratch"' EXIT
 
 run_one()
 {
-    local target=$1 log=$scratch/$1.log
+    local target=$1 log=$scratch/$1.log timeout=10
     mkdir "$scratch/$target"
-    if "$fuzzers/$target" -max_total_time="$seconds" -max_len=1024 -timeout=10 -rss_limit_mb=1024 \
+    # The fuzzer's own watch would read the simulated clock; who goes round in a circle is noticed by the kernel there.
+    [ "$target" != scenario ] || timeout=0
+    if "$fuzzers/$target" -max_total_time="$seconds" -max_len=1024 -timeout="$timeout" -rss_limit_mb=1024 \
         -artifact_prefix="$findings/$target-" -print_final_stats=1 \
         "$scratch/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1; then
         say "$target: nothing found in $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs"

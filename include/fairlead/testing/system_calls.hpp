@@ -385,12 +385,21 @@ extern "C"
 
     // -- threads: there is one
 
+    /// A sanitizer's, where there is one: it must know every thread, and Clang's is no library that
+    /// could be found behind this program.
+    // NOLINTNEXTLINE(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+    [[gnu::weak]] int __interceptor_pthread_create(
+        pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument);
+
     int pthread_create(
         pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
         void* argument) noexcept
     {
         if (auto* const in = fairlead_simulated::kernel::current()) {
             return fairlead_simulated::calls::refuse_thread(*in);
+        }
+        if (__interceptor_pthread_create != nullptr) {
+            return __interceptor_pthread_create(thread, attributes, start, argument);
         }
         return FAIRLEAD_REAL(pthread_create)(thread, attributes, start, argument);
     }
