@@ -110,6 +110,27 @@ FAIRLEAD_SIMULATION("messages that could not be written are no end in order", si
     check_cut(client);
 }
 
+FAIRLEAD_SIMULATION(
+    "a write of TLS that fails behind the peer's end is not taken for that end", sim)
+{
+    std::error_code error;
+    auto& server = sim.serve(
+        [&](connection& client) -> asio::awaitable<void> {
+            std::string request(1U << 20U, '\0');
+            co_await client.read(asio::buffer(request), error);
+            co_await client.write(asio::buffer(much), error);
+        },
+        {.tls = workload::tls_rules()});
+    auto& client = sim.connect_tls(server);
+    client.send("?");
+    sim.advance(1s);
+    sim.fail("send*", ENOBUFS, {.nth = 3});
+    client.half_close();
+    REQUIRE(sim.settles_within(1min));
+    CHECK(error == asio::error::no_buffer_space);
+    check_cut(client);
+}
+
 FAIRLEAD_SIMULATION("asio::async_write cut by a close is a cut, and no message follows it", sim)
 {
     for (const bool is_tls : {false, true}) {
@@ -364,6 +385,19 @@ FAIRLEAD_SIMULATION("a read of TLS that is cancelled between its event and its a
                              : std::error_code(asio::error::operation_aborted)));
         sim.heal();
     }
+}
+
+FAIRLEAD_SIMULATION("a hello of TLS that is looked at twice is no plain text for that", sim)
+{
+    server_config config{.idle_timeout = 0s, .tls = workload::tls_rules()};
+    config.tls_detect = true;
+    auto& server = sim.serve(workload::echo, config);
+    sim.fail("recv*", ENOMEM, {.nth = 2});
+    auto& client = sim.connect_tls(server).send("x");
+    sim.advance(1min);
+    CHECK(server.stats().opened == server.stats().tls_handshakes);
+    client.close();
+    REQUIRE(sim.settles_within(1min));
 }
 
 // -- drains, and accepting

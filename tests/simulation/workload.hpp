@@ -146,8 +146,9 @@ private:
     void add_server()
     {
         using namespace std::chrono_literals;
-        static constexpr std::array<service, 5> kinds = {
-            service::echo, service::polite, service::lines, service::upgrade, service::chaos};
+        static constexpr std::array<service, 6> kinds = {service::echo,  service::polite,
+                                                         service::lines, service::upgrade,
+                                                         service::whole, service::chaos};
         server_config config;
         config.address = draw_.chance(50) ? "127.0.0.1:0" : ":0";
         config.backlog = draw_.chance(20) ? 2 : 128;
@@ -219,6 +220,9 @@ private:
             }
             break;
         case 5:
+            for (const auto& one : servers_) {
+                one->expect_jump();
+            }
             sim_.jump(draw_.between(0ms, 5000ms));
             break;
         case 6:
@@ -347,7 +351,9 @@ private:
             one->behave();
         }
         if (!sim_.settles_within(10min)) {
-            broken("ten minutes after everything healed there are still connections");
+            broken(
+                "ten minutes after everything healed there are still connections\n" +
+                sim_.kernel().describe() + sim_.kernel().record.last(40));
         }
     }
 
@@ -368,6 +374,9 @@ private:
             auto& newcomer =
                 one->speaks_tls_first() ? sim_.connect_tls(server) : sim_.connect(server);
             newcomer.send("alive\n");
+            if (one->what() == service::whole) {
+                newcomer.half_close();
+            }
             const bool has_prefix =
                 one->what() == service::lines || one->what() == service::upgrade;
             const std::string reply = has_prefix ? "re:alive\n" : "alive\n";

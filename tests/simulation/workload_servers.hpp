@@ -53,6 +53,7 @@ enum class service
     polite,  // the same, and waits without a buffer
     lines,   // each line gets a reply
     upgrade, // lines, and TLS after the line STARTTLS
+    whole,   // everything goes back when it is there: the client's end says so
     chaos,   // anything
 };
 
@@ -87,6 +88,16 @@ inline asio::awaitable<void> polite(connection& client)
         }
         co_await client.write(asio::buffer(buffer, n));
     }
+}
+
+inline asio::awaitable<void> whole(connection& client)
+{
+    std::string all;
+    std::array<char, 8192> buffer;
+    while (const std::size_t n = co_await client.read_some(asio::buffer(buffer))) {
+        all.append(buffer.data(), n);
+    }
+    co_await client.write(asio::buffer(all));
 }
 
 inline asio::awaitable<void> lines(connection& client, const fairlead::tls_context* upgrade)
@@ -136,7 +147,7 @@ inline asio::awaitable<void> chaos(connection& client, choices draw)
     std::error_code error;
     const std::vector<char> much(static_cast<std::size_t>(draw.below(300'000)) + 1, 'm');
     for (std::uint64_t steps = draw.between(1, 12); steps > 0; --steps) {
-        switch (draw.below(16)) {
+        switch (draw.below(17)) {
         case 0:
         case 1:
         case 2:
@@ -178,6 +189,9 @@ inline asio::awaitable<void> chaos(connection& client, choices draw)
             client.abort();
             break;
         case 14:
+            co_await client.closed();
+            break;
+        case 15:
             throw std::runtime_error("a handler fails");
         default:
             co_await client.peek(draw.between(1, 8), error);
@@ -315,6 +329,17 @@ public:
         return config_;
     }
 
+    /// The clock is about to jump: what happens then may be noticed later than it happened.
+    void expect_jump() noexcept
+    {
+        has_seen_jump_ = true;
+    }
+
+    bool has_seen_jump() const noexcept
+    {
+        return has_seen_jump_;
+    }
+
     bool has_few_places() const noexcept
     {
         return config_.max_connections <= few;
@@ -337,6 +362,8 @@ private:
             return lines(client, nullptr);
         case service::upgrade:
             return lines(client, &*upgrade_);
+        case service::whole:
+            return whole(client);
         case service::chaos:
             break;
         }
@@ -423,6 +450,7 @@ private:
     std::optional<std::chrono::nanoseconds> drains_since_;
     std::function<void()> draining_;
     std::string failure_;
+    bool has_seen_jump_ = false;
 };
 } // namespace workload
 

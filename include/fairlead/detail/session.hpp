@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -35,27 +36,28 @@ inline void peer_left(connection_operations& connection, const native::io_result
         end.error ? close_reason::peer_reset : close_reason::peer_closed, end.error);
 }
 
-/// Waits for the client's first byte. A client that leaves without one (a port scan, a health
-/// check) is no failed handshake. False: the connection is over.
-inline asio::awaitable<bool> await_hello(connection_operations& connection)
+/// Waits for the client's first byte, and leaves it. A client that leaves without one (a port scan,
+/// a health check) is no failed handshake. Empty: the connection is over.
+inline asio::awaitable<std::optional<std::byte>> await_hello(connection_operations& connection)
 {
     using condition = transport::attempt::condition;
     for (;;) {
         const auto [error] = co_await wait_for(connection, condition::readable, token);
         if (connection.is_stopped()) {
-            co_return false;
+            co_return std::nullopt;
         }
         if (error) {
             connection.pre_open_failed(close_reason::transport_error, error);
-            co_return false;
+            co_return std::nullopt;
         }
-        const auto first = connection.stream.peek_input();
-        if (first.bytes != 0) {
-            co_return true;
+        std::byte first = {};
+        const auto input = connection.stream.peek_input(first);
+        if (input.bytes != 0) {
+            co_return first;
         }
-        if (!first.would_block) { // a wait may end for nothing
-            peer_left(connection, first);
-            co_return false;
+        if (!input.would_block) { // a wait may end for nothing
+            peer_left(connection, input);
+            co_return std::nullopt;
         }
     }
 }
@@ -163,11 +165,11 @@ inline asio::awaitable<bool> pre_open(
     connection_operations& connection, std::shared_ptr<const tls_context> context,
     handshake_gate& gate)
 {
-    const bool has_hello = co_await await_hello(connection);
-    if (!has_hello) {
+    const std::optional<std::byte> first = co_await await_hello(connection);
+    if (!first) {
         co_return false;
     }
-    if (connection.server.config.tls_detect && connection.stream.first_byte() != tls_first_byte) {
+    if (connection.server.config.tls_detect && *first != tls_first_byte) {
         co_return true;
     }
     const bool is_secure = co_await handshake(connection, *context, gate);

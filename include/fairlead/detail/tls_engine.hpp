@@ -256,8 +256,8 @@ private:
             return {.waits_for = attempt::condition::writable};
         case SSL_ERROR_WANT_CLIENT_HELLO_CB:
             return {.waits_for = attempt::condition::admission};
-        case SSL_ERROR_ZERO_RETURN:
-            return {.error = asio::error::eof};
+        case SSL_ERROR_ZERO_RETURN: // also of a write that fails behind the peer's close_notify
+            return socket_error_ ? failed(socket_error_) : attempt{.error = asio::error::eof};
         default:
             break;
         }

@@ -294,10 +294,9 @@ public:
         return result;
     }
 
-    /// Whether plain input has come, or its end, without taking it.
-    native::io_result peek_input() noexcept
+    /// Whether plain input has come, which begins with `first`, or its end, without taking it.
+    native::io_result peek_input(std::byte& first) noexcept
     {
-        std::byte first = {};
         return native::receive(native_handle(), &first, 1, MSG_PEEK);
     }
 

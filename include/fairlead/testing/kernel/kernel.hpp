@@ -83,16 +83,17 @@ public:
 
     // -- a call
 
-    /// Runs a system call: what has arrived by now comes in first; then it fails, if it is to; and
-    /// is recorded.
+    /// Runs a system call: what has arrived by now comes in first; then it fails, if it is to and can
+    /// at all; and is recorded.
     template <typename Body>
-    answer run(call which, int descriptor, long argument, Body body)
+    answer run(call which, int descriptor, long argument, Body body, bool can_fail = true)
     {
         const allocations_count not_these(false);
         settle();
         check_for_a_circle(which, descriptor);
         answer result = 0;
-        if (const int error = errors_apply() ? errors.strike(which, descriptor, when.now()) : 0) {
+        const bool may_fail = can_fail && errors_apply();
+        if (const int error = may_fail ? errors.strike(which, descriptor, when.now()) : 0) {
             result = -error;
             if (error == EAGAIN) {
                 wake_later(descriptor);

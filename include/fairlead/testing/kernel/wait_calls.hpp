@@ -60,7 +60,9 @@ inline answer epoll_create(kernel& in, int size)
 
 inline answer epoll_ctl(kernel& in, int fd, int operation, int target, epoll_event* event)
 {
-    return in.run(call::epoll_ctl, fd, target, [&]() -> answer {
+    // Linux needs memory and room for those that are added only, and Asio relies on that.
+    const bool can_fail = operation == EPOLL_CTL_ADD;
+    const auto control = [&]() -> answer {
         const file_ptr one = in.table.find(fd);
         const file_ptr watched = in.table.find(target);
         if (!one || !watched) {
@@ -76,7 +78,8 @@ inline answer epoll_ctl(kernel& in, int fd, int operation, int target, epoll_eve
             return -EPERM;
         }
         return waits->control(operation, target, watched, event);
-    });
+    };
+    return in.run(call::epoll_ctl, fd, target, control, can_fail);
 }
 
 inline answer epoll_wait(kernel& in, int fd, epoll_event* events, int most, int timeout)
