@@ -162,6 +162,10 @@ public:
         if (!said_all_) {
             return;
         }
+        if (peer_->has_ended() && !got.empty() && got.size() != expected_.size() &&
+            server_.what() == service::whole) {
+            wrong("an orderly end inside a reply");
+        }
         const bool is_in_order =
             *reason == close_reason::peer_closed || *reason == close_reason::handler_returned;
         if (is_in_order && peer_->has_ended() && got.size() != expected_.size()) {
