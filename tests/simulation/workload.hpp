@@ -202,7 +202,7 @@ private:
             return; // a jump of the clock has made it late
         }
         watched_server& at = *draw_.pick(servers_);
-        switch (draw_.below(9)) {
+        switch (draw_.below(10)) {
         case 0:
         case 1:
             at.server().close_connection(at.any_connection(draw_));
@@ -231,6 +231,9 @@ private:
         case 7:
             limit_descriptors(0, 4000ms);
             squeeze(at);
+            break;
+        case 8:
+            drain_with_a_queue(at);
             break;
         default:
             if (at.server().state() == fairlead::server_state::stopped) {
@@ -269,6 +272,22 @@ private:
                 }
             });
         });
+    }
+
+    /// The process does not run: clients come meanwhile, and before they are accepted the server is
+    /// told to stop.
+    void drain_with_a_queue(watched_server& at)
+    {
+        using namespace std::chrono_literals;
+        for (const auto& one : servers_) {
+            one->expect_jump();
+        }
+        sim_.suspend_servers(1s);
+        for (auto count = draw_.between(1, 8); count > 0; --count) {
+            add_client(at);
+        }
+        const auto time = draw_.between(1000ms, 8000ms);
+        sim_.at(sim_.now() + 999ms, [this, &at, time] { drain(at, time); });
     }
 
     static std::uint64_t clients_moved(watched_server& at)

@@ -116,7 +116,8 @@ public:
         }
         const std::size_t arrived = acknowledged();
         owed_ = reply_to(said_.substr(0, arrived)).size();
-        was_in_queue_ = arrived != 0 && server_.connection_of(peer_->socket().local) == nullptr;
+        was_in_queue_ = sim_.kernel().net.is_queued(
+            server_.server().local_endpoint().port(), peer_->socket().local);
     }
 
     /// What must hold between any two steps.
@@ -267,6 +268,7 @@ private:
         using namespace std::chrono_literals;
         auto when = 0ms;
         const auto parts = draw_.between(1, 5);
+        const bool reads_slowly = !is_slow_ && draw_.chance(10);
         for (std::uint64_t part = 0; part < parts; ++part) {
             std::string bytes;
             if (answers_lines()) {
@@ -275,7 +277,8 @@ private:
                 }
                 expected_ += reply_to(bytes);
             } else {
-                const std::size_t most = is_slow_ ? 2000 : draw_.chance(10) ? 400'000 : 6000;
+                const bool is_much = !is_slow_ && (reads_slowly || draw_.chance(10));
+                const std::size_t most = is_slow_ ? 2000 : is_much ? 400'000 : 6000;
                 bytes = pattern(expected_.size() + 1 + draw_.below(most)).substr(expected_.size());
                 expected_ += bytes;
             }
@@ -287,7 +290,10 @@ private:
             peer_->half_close();
         });
         is_eager_ = !is_slow_;
-        if (draw_.chance(20)) {
+        if (reads_slowly) {
+            is_eager_ = false;
+            read_slowly();
+        } else if (draw_.chance(20)) {
             is_eager_ = false;
             pause_reading();
         }
@@ -315,6 +321,16 @@ private:
             }
         });
         after(begin + draw_.between(0ms, 10'000ms), [this] { peer_->resume(); });
+    }
+
+    /// For so long that every buffer on the way is full, and the server's write waits.
+    void read_slowly()
+    {
+        using namespace std::chrono_literals;
+        const auto begin = draw_.between(0ms, 1000ms);
+        const auto bytes = draw_.between(100, 1000);
+        after(begin, [this, bytes] { peer_->drip(bytes, 20ms); });
+        after(begin + draw_.between(5000ms, 30'000ms), [this] { peer_->resume(); });
     }
 
     void disappear()

@@ -57,6 +57,13 @@ public:
         return ran;
     }
 
+    /// Until then only peers run.
+    void suspend_servers(simulated::instant until)
+    {
+        suspended_until_ = until;
+        kernel_.when.at(until, [] {}); // the time of day at which they go on
+    }
+
     void clear()
     {
         all_.clear();
@@ -104,7 +111,8 @@ private:
 
     bool run_some(one& which)
     {
-        if (which.is_running) {
+        const bool is_suspended = !which.is_peer && kernel_.when.now() < suspended_until_;
+        if (which.is_running || is_suspended) {
             return false;
         }
         const as_whom whom(kernel_, which.is_peer);
@@ -125,6 +133,7 @@ private:
     random_source random_;
     std::vector<std::unique_ptr<one>> all_;
     std::vector<std::size_t> order_;
+    simulated::instant suspended_until_{};
 };
 } // namespace fairlead::testing
 

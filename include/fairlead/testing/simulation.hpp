@@ -284,6 +284,12 @@ public:
         kernel_.jump(by);
     }
 
+    /// The servers' process does not run for so long, as after SIGSTOP; the rest of the world does.
+    void suspend_servers(duration time)
+    {
+        contexts_.suspend_servers(now() + time);
+    }
+
     /// No call fails any more, and wake-ups come in order.
     void heal()
     {

@@ -157,17 +157,18 @@ public:
     std::size_t queued(std::uint16_t port) const
     {
         std::size_t count = 0;
-        const auto found = bound_.find(port);
-        if (found == bound_.end()) {
-            return count;
-        }
-        for (const auto& weak : found->second) {
-            const auto one = weak.lock();
-            if (one && one->state() == tcp_socket::phase::listening) {
-                count += one->info().tcpi_unacked;
-            }
-        }
+        for_each_listener(port, [&](const tcp_socket& one) { count += one.info().tcpi_unacked; });
         return count;
+    }
+
+    /// One of them is this client.
+    bool is_queued(std::uint16_t port, const address& client) const
+    {
+        bool is_there = false;
+        for_each_listener(port, [&](const tcp_socket& one) {
+            is_there = is_there || one.has_queued(client.port);
+        });
+        return is_there;
     }
 
     std::size_t orphan_count() const noexcept
@@ -179,6 +180,21 @@ public:
     path_options defaults;
 
 private:
+    template <typename Visit>
+    void for_each_listener(std::uint16_t port, Visit visit) const
+    {
+        const auto found = bound_.find(port);
+        if (found == bound_.end()) {
+            return;
+        }
+        for (const auto& weak : found->second) {
+            const auto one = weak.lock();
+            if (one && one->state() == tcp_socket::phase::listening) {
+                visit(*one);
+            }
+        }
+    }
+
     static constexpr int longest_backlog = 4096; // net.core.somaxconn
     static constexpr int most_knocks = 6;        // tcp_syn_retries
     static constexpr std::uint16_t first_ephemeral = 32768;

@@ -5,6 +5,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_TCP_SOCKET_HPP
 #define FAIRLEAD_TESTING_KERNEL_TCP_SOCKET_HPP
 
+#include <algorithm>
 #include <fairlead/testing/kernel/address.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/file.hpp>
@@ -247,6 +248,14 @@ public:
     bool has_full_queue() const noexcept
     {
         return queue_.size() > backlog_;
+    }
+
+    /// A client with this port waits to be accepted.
+    bool has_queued(std::uint16_t port) const
+    {
+        return std::any_of(queue_.begin(), queue_.end(), [port](const auto& client) {
+            return client->remote.port == port;
+        });
     }
 
     void enqueue(std::shared_ptr<tcp_socket> client)
