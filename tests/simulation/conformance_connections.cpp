@@ -230,6 +230,22 @@ const std::vector<row> connection_table = {
          }
          t.call("accepted", accepted);
      }},
+    {"so it is when they come at once",
+     [](transcript& t) {
+         const descriptor listener = make_listener(1);
+         const sockaddr_in to = name_of(listener);
+         std::vector<descriptor> clients;
+         for (int i = 0; i < 4; ++i) {
+             clients.push_back(make_socket());
+             ::connect(clients.back(), as_sockaddr(to), sizeof to);
+         }
+         settle();
+         int accepted = 0;
+         for (descriptor next; (next = descriptor(::accept(listener, nullptr, nullptr))) >= 0;) {
+             ++accepted;
+         }
+         t.call("accepted", accepted);
+     }},
     {"TCP_INFO tells how many wait in the queue",
      [](transcript& t) {
          const descriptor listener = make_listener(5);

@@ -426,6 +426,31 @@ FAIRLEAD_SIMULATION("a failure of accept in a drain costs nobody in the queue hi
     CHECK(server.stats().accept_errors == 1);
 }
 
+FAIRLEAD_SIMULATION("whoever is in a queue that is full when a drain begins is served", sim)
+{
+    auto& server = sim.serve(
+        workload::polite,
+        {.backlog = 2, // in Linux three
+         .max_connections = 1,
+         .at_limit = fairlead::limit_policy::pause,
+         .linger = 0s});
+    sim.connect(server).send("1").expect("1");
+    std::vector<fairlead::testing::peer*> queued;
+    for (int i = 0; i < 3; ++i) {
+        queued.push_back(&sim.connect(server));
+        queued.back()->send("q");
+    }
+    sim.advance(100ms);
+    const auto ended = sim.spawn([](auto& of) -> asio::awaitable<void> {
+        static_cast<void>(co_await of.shutdown(30s));
+    }(server));
+    for (auto* const each : queued) {
+        each->expect("q").expect_end().close();
+    }
+    REQUIRE(sim.run_until([&] { return *ended; }, 1min));
+    CHECK(server.stats().accepted == 4);
+}
+
 FAIRLEAD_SIMULATION("a listening socket that stays broken does not keep a drain from ending", sim)
 {
     auto& server = sim.serve(workload::polite, {.max_connections = 1, .linger = 0s});

@@ -350,7 +350,7 @@ private:
         for (const auto& one : clients_) {
             const auto since = one->server().drains_since();
             waits = waits || (since && sim_.now() - *since > 1500ms &&
-                              one->server().speaks_tls_first() && one->is_open_and_silent());
+                              one->server().speaks_tls_first() && one->is_silent_for(1500ms));
         }
         if (!waits) {
             waits_since_.reset();

@@ -101,10 +101,11 @@ public:
         return server_;
     }
 
-    /// Accepted, and without a byte, of TLS neither.
-    bool is_open_and_silent() const noexcept
+    /// Accepted for longer than that, and without a byte, of TLS neither.
+    bool is_silent_for(std::chrono::milliseconds time) const noexcept
     {
-        return !is_tls_ && said_.empty() && connection_ != nullptr && !connection_->is_closed;
+        return !is_tls_ && said_.empty() && connection_ != nullptr && !connection_->is_closed &&
+               sim_.now() - connection_->accepted_at > time;
     }
 
     /// A drain begins, in which there is `time` for what has arrived.

@@ -208,6 +208,7 @@ public:
     {
         connection_event_kind last = connection_event_kind::accepted;
         close_reason reason = close_reason::peer_closed;
+        std::chrono::nanoseconds accepted_at{};
         std::chrono::nanoseconds last_activity{};
         std::chrono::nanoseconds closed_at{};
         bool is_closed = false;
@@ -392,6 +393,7 @@ private:
         switch (event.kind) {
         case connection_event_kind::accepted:
             ++accepted_;
+            one.accepted_at = sim_.now();
             by_remote_
                 [event.remote.address().to_string() + ":" + std::to_string(event.remote.port())] =
                     event.id;

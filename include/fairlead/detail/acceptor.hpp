@@ -83,7 +83,9 @@ public:
     /// is none.
     void begin_to_finish() noexcept
     {
-        left_ = sockets_.queued_clients(integer_cast<std::size_t>(longest_queue(shard_.config)));
+        // Linux takes one more than listen(2) was told.
+        const auto longest = integer_cast<std::size_t>(longest_queue(shard_.config)) + 1;
+        left_ = sockets_.queued_clients(longest);
         if (*left_ == 0 && !parked_.socket) {
             close();
         }

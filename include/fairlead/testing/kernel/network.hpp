@@ -165,9 +165,8 @@ public:
     bool is_queued(std::uint16_t port, const address& client) const
     {
         bool is_there = false;
-        for_each_listener(port, [&](const tcp_socket& one) {
-            is_there = is_there || one.has_queued(client.port);
-        });
+        for_each_listener(
+            port, [&](const tcp_socket& one) { is_there = is_there || one.has_queued(client); });
         return is_there;
     }
 
@@ -197,6 +196,7 @@ private:
 
     static constexpr int longest_backlog = 4096; // net.core.somaxconn
     static constexpr int most_knocks = 6;        // tcp_syn_retries
+    static constexpr int most_welcomes = 5;      // net.ipv4.tcp_synack_retries
     static constexpr std::uint16_t first_ephemeral = 32768;
     static constexpr std::uint16_t last_ephemeral = 60999;
 
@@ -329,12 +329,8 @@ private:
 
     void enqueue(const socket_ptr& listener, const socket_ptr& served)
     {
-        const auto enter = [listener](const socket_ptr& ready) {
-            if (listener->state() == tcp_socket::phase::listening) {
-                listener->enqueue(ready);
-            } else {
-                ready->abort();
-            }
+        const auto enter = [this, listener](const socket_ptr& ready) {
+            enter_queue(listener, ready, 0);
         };
         const int patience = listener->options.at(IPPROTO_TCP, TCP_DEFER_ACCEPT);
         if (patience <= 0) {
@@ -353,6 +349,21 @@ private:
                 enter(served);
             }
         });
+    }
+
+    /// The last packet of the handshake has come; into a full queue it is as if it had not.
+    void enter_queue(const socket_ptr& listener, const socket_ptr& ready, int attempt)
+    {
+        const bool listens = listener->state() == tcp_socket::phase::listening;
+        if (listens && !listener->has_full_queue()) {
+            listener->enqueue(ready);
+        } else if (listens && attempt < most_welcomes) {
+            agenda_.after(std::chrono::seconds(1 << attempt), [this, listener, ready, attempt] {
+                enter_queue(listener, ready, attempt + 1);
+            });
+        } else {
+            ready->abort();
+        }
     }
 
     agenda& agenda_;

@@ -5,7 +5,6 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_TCP_SOCKET_HPP
 #define FAIRLEAD_TESTING_KERNEL_TCP_SOCKET_HPP
 
-#include <algorithm>
 #include <fairlead/testing/kernel/address.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/file.hpp>
@@ -13,6 +12,7 @@
 #include <fairlead/testing/kernel/socket_options.hpp>
 #include <fairlead/testing/kernel/tcp_halves.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <deque>
 #include <functional>
@@ -250,11 +250,11 @@ public:
         return queue_.size() > backlog_;
     }
 
-    /// A client with this port waits to be accepted.
-    bool has_queued(std::uint16_t port) const
+    /// This client waits to be accepted.
+    bool has_queued(const address& client) const
     {
-        return std::any_of(queue_.begin(), queue_.end(), [port](const auto& client) {
-            return client->remote.port == port;
+        return std::any_of(queue_.begin(), queue_.end(), [&client](const auto& one) {
+            return one->remote.has_same_host(client) && one->remote.port == client.port;
         });
     }
 
