@@ -93,6 +93,7 @@ public:
         sim_.advance(stormy);
         heal();
         serve_again();
+        be_idle();
         stop();
         for (const auto& one : clients_) {
             one->check_at_the_end(!was_disturbed_ && sim_.kernel().errors.reached().empty());
@@ -339,6 +340,24 @@ private:
             one->check();
         }
         check_drains();
+        check_pace();
+    }
+
+    /// Nobody goes round in a circle in which time passes either. (Measured: at most 24 a thing.)
+    void check_pace() const
+    {
+        const auto& kernel = sim_.kernel();
+        if (sim_.now() - pace_.since < std::chrono::seconds(1)) {
+            return;
+        }
+        const auto calls = kernel.record.count() - pace_.calls;
+        const auto events = kernel.when.ran() - pace_.events;
+        if (calls > 1000 + 50 * events) {
+            broken(
+                "a circle: " + std::to_string(calls) + " calls in a second in which " +
+                std::to_string(events) + " things happened\n" + kernel.record.last(40));
+        }
+        pace_ = {sim_.now(), kernel.record.count(), kernel.when.ran()};
     }
 
     /// Who has said nothing has nothing to finish. (After a jump of the clock, what is late has its
@@ -408,6 +427,16 @@ private:
         }
     }
 
+    /// Nobody is there, and nothing fails.
+    void be_idle()
+    {
+        using namespace std::chrono_literals;
+        if (!sim_.settles_within(10min)) {
+            broken("the last clients have left, and there are still connections");
+        }
+        expect_silence("servers without a client are busy");
+    }
+
     void stop()
     {
         using namespace std::chrono_literals;
@@ -421,10 +450,19 @@ private:
                 broken("a drain ended after its deadline");
             }
         }
-        const std::uint64_t before = sim_.kernel().record.count();
+        expect_silence("servers that have stopped are busy");
+    }
+
+    void expect_silence(const char* otherwise)
+    {
+        using namespace std::chrono_literals;
+        const std::uint64_t before = sim_.kernel().record.count_of_work();
         sim_.advance(10min);
-        if (sim_.kernel().record.count() - before > 100) {
-            broken("servers that have stopped are busy");
+        const std::uint64_t calls = sim_.kernel().record.count_of_work() - before;
+        if (calls > 20) {
+            broken(
+                otherwise + (": " + std::to_string(calls)) + " calls in ten minutes\n" +
+                sim_.kernel().record.last(40));
         }
     }
 
@@ -433,7 +471,15 @@ private:
     const std::uint64_t most_clients_;
     std::vector<std::unique_ptr<watched_server>> servers_;
     std::vector<std::unique_ptr<client>> clients_;
+    struct pace
+    {
+        std::chrono::nanoseconds since;
+        std::uint64_t calls;
+        std::uint64_t events;
+    };
+
     mutable std::optional<std::chrono::nanoseconds> waits_since_;
+    mutable pace pace_{};
     bool is_healed_ = false;
     bool was_disturbed_ = false; // by more than drains and failing calls
 };

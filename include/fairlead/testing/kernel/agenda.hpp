@@ -61,8 +61,15 @@ public:
         std::pop_heap(events_.begin(), events_.end(), later());
         const action what = std::move(events_.back().what);
         events_.pop_back();
+        ++ran_;
         what();
         return true;
+    }
+
+    /// How many events have been.
+    std::uint64_t ran() const noexcept
+    {
+        return ran_;
     }
 
     /// When the next event is; empty: nothing is going to happen.
@@ -108,6 +115,7 @@ private:
     std::vector<event> events_;
     instant now_ = instant(0);
     std::uint64_t count_ = 0;
+    std::uint64_t ran_ = 0;
     bool is_shuffled_ = true;
 };
 } // namespace fairlead::testing::simulated

@@ -29,6 +29,9 @@ public:
             hash_ = (hash_ ^ word) * 0x9e3779b97f4a7c15U;
             hash_ ^= hash_ >> 29;
         }
+        if (which == call::epoll_wait && result == 0) {
+            ++looks_;
+        }
         last_[count_++ % last_.size()] = {when, which, descriptor, argument, result};
     }
 
@@ -40,6 +43,12 @@ public:
     std::uint64_t count() const noexcept
     {
         return count_;
+    }
+
+    /// But those that found nothing to do: a simulation makes them, to see.
+    std::uint64_t count_of_work() const noexcept
+    {
+        return count_ - looks_;
     }
 
     /// A line each, the newest last; `descriptor` -1: of all.
@@ -82,6 +91,7 @@ private:
 
     std::array<record, 512> last_ = {};
     std::uint64_t count_ = 0;
+    std::uint64_t looks_ = 0; // at an epoll where nothing is ready
     std::uint64_t hash_ = 0;
 };
 } // namespace fairlead::testing::simulated
