@@ -58,7 +58,8 @@ public:
 /// `std::errc::operation_in_progress`. Operations end on this thread, whatever their completion
 /// handler's executor is; only the handler is called there. A composed operation of Asio's
 /// (`asio::async_write`) runs its steps on its handler's executor, so that has to be this thread's.
-/// What is cut by the end of the connection, between two steps of one too, ends in a reset.
+/// What is cut by the end of the connection ends in a reset; between two steps of such an operation
+/// that is so when its executor is the connection's own, and `write` is always one piece.
 ///
 /// An operation that ends because of the server says why: `errc::idle_timeout`, `write_timeout`,
 /// `deadline_exceeded`, `max_lifetime`, `connection_closed`, `server_closed`, `shutdown_timeout`.
@@ -234,9 +235,12 @@ public:
 
     /// Half-close: tells the peer that nothing more will come (FIN; under TLS close_notify), and
     /// reading goes on. Idempotent; writing afterwards fails with `asio::error::broken_pipe`. A write
-    /// that is pending goes first, and so do messages of a `framed` that are still queued. Under TLS
-    /// the socket may have no room for close_notify just then. So await the result to know that it
-    /// is sent. Ignored, or when that wait is cancelled, it is sent all the same, as soon as it can.
+    /// that is pending goes first, and so do messages of a `framed` that are queued, or wait in a
+    /// `send` that has begun. Under TLS the socket may have no room for close_notify just then.
+    /// Ignored, or when that wait is cancelled, it is sent all the same, as soon as it can. So await
+    /// the result to know that it is sent. It throws `std::system_error` with what ended the
+    /// connection first, or `asio::error::broken_pipe`: behind a write that was cut, and messages
+    /// that are lost, no end in order is sent.
     half_close shutdown_send()
     {
         return half_close(detail::finish_sending(core_));

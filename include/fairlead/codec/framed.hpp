@@ -248,6 +248,7 @@ public:
     asio::awaitable<void> send_all(const Payloads& payloads)
     {
         std::error_code error = sender_.refuses();
+        const detail::message_sender::under_way sending(sender_);
         for (const auto& payload : payloads) {
             if (!error) {
                 encode(as_payload(payload), error);

@@ -129,6 +129,26 @@ void post_elsewhere(const Executor& executor, Function&& function)
     asio::post(executor, std::forward<Function>(function));
 }
 
+/// What `post_completion` posts to an executor that is its handler's own, without asking for that.
+template <typename Complete, typename Handler>
+struct posted_completion
+{
+    using allocator_type = asio::associated_allocator_t<Handler>;
+
+    allocator_type get_allocator() const noexcept
+    {
+        return asio::get_associated_allocator(completed);
+    }
+
+    void operator()()
+    {
+        complete(std::move(completed));
+    }
+
+    Complete complete;
+    Handler completed;
+};
+
 /// Runs `std::move(handler)(args...)` on the handler's executor, or on `own` when it has none;
 /// later, never inside the caller. When the two are the same, as they are for coroutines of the
 /// server's own thread, nothing goes through a type-erased executor, and nothing is allocated once
@@ -142,11 +162,8 @@ void post_completion(const Executor& own, Handler&& handler, Args... args)
         std::apply([&](Args&... values) { std::move(completed)(std::move(values)...); }, arguments);
     };
     if (is_same_executor(own, associated)) {
-        asio::post(
-            own, [complete = std::move(complete),
-                  completed = std::decay_t<Handler>(std::forward<Handler>(handler))]() mutable {
-                complete(std::move(completed));
-            });
+        using posted = posted_completion<decltype(complete), std::decay_t<Handler>>;
+        asio::post(own, posted{std::move(complete), std::forward<Handler>(handler)});
     } else {
         post_elsewhere(
             associated, wrapped_handler{std::move(complete), std::forward<Handler>(handler)});

@@ -103,7 +103,8 @@ public:
     {
         if (output && !is_stopped()) {
             output->flush();
-            const bool is_cut = writing_ && unsent_ != 0 && !writes_queue_; // what is before it
+            const bool is_others = writing_ && writes_ != write_kind::queued; // what is before it
+            const bool is_cut = is_others && unsent_ != 0;
             delivers_output_ = !is_cut && (output->has_unsent() || unsent_ != 0);
         }
     }
@@ -307,6 +308,7 @@ public:
     {
         if (is_open() && !std::exchange(send_finished_, true)) {
             emit(connection_event_kind::close_write);
+            sending_may_be_over();
         }
     }
 
@@ -341,6 +343,7 @@ protected:
         if (extras_) {
             extras_->until_closed.notify_all();
             extras_->until_drain.notify_all();
+            extras_->until_sent.notify_all();
         }
     }
 

@@ -71,13 +71,13 @@ struct end_session_wait
 /// What was being sent before the end is perhaps with the kernel; half_close.hpp.
 void finish_when_asked(connection_operations& connection) noexcept;
 
-/// Finishes what is to be finished when who wrote has been told that his write has ended, and not
+/// Lets what waits for the end of a write have its turn when who wrote has been told of it, and not
 /// before: he may have more of it, as `asio::async_write` has.
 class finish_behind_handler
 {
 public:
     explicit finish_behind_handler(connection_operations& connection) noexcept
-        : connection_(connection)
+        : connection_(connection), is_within_another_(connection.completes_write(true))
     {}
 
     finish_behind_handler(const finish_behind_handler&) = delete;
@@ -85,12 +85,14 @@ public:
 
     ~finish_behind_handler()
     {
-        connection_.finish_stopped_sending();
+        connection_.completes_write(is_within_another_);
+        connection_.write_is_over();
         finish_when_asked(connection_);
     }
 
 private:
     connection_operations& connection_;
+    bool is_within_another_;
 };
 
 struct end_write
@@ -170,13 +172,18 @@ template <typename Own, typename Handler>
 struct foreign_handler : handler_wrapper
 {
     using work = outstanding_work<asio::associated_executor_t<Handler, Own>>;
+    using allocator_type = asio::associated_allocator_t<Handler>;
 
     foreign_handler(const Own& own, Handler elsewhere)
-        : executor(asio::get_associated_executor(elsewhere, own)), handler(std::move(elsewhere))
+        : executor(asio::get_associated_executor(elsewhere, own)),
+          allocator(asio::get_associated_allocator(elsewhere)),
+          handler(std::move(elsewhere))
     {}
 
-    foreign_handler(foreign_handler&& other) noexcept
-        : executor(std::move(other.executor)), handler(std::move(other.handler))
+    foreign_handler(foreign_handler&& other) noexcept(std::is_nothrow_move_constructible_v<Handler>)
+        : executor(std::move(other.executor)),
+          allocator(other.allocator),
+          handler(std::move(other.handler))
     {
         std::destroy_at(&other.handler);
         other.is_here = false;
@@ -191,6 +198,12 @@ struct foreign_handler : handler_wrapper
         }
     }
 
+    /// Asio asks for it when the handler has been moved, too.
+    allocator_type get_allocator() const noexcept
+    {
+        return allocator;
+    }
+
     template <typename... Results>
     void operator()(Results... results)
     {
@@ -198,6 +211,7 @@ struct foreign_handler : handler_wrapper
     }
 
     work executor;
+    allocator_type allocator;
     union
     {
         Handler handler;
@@ -249,11 +263,11 @@ struct initiate_read_some
                 std::size_t(0));
             return;
         }
-        connection->read_begins();
         start_io<end_read<Complete>>(
             *connection, std::forward<Handler>(handler), [&](auto&& completion) {
                 connection->stream.async_read_some(buffers, std::move(completion));
             });
+        connection->read_begins(); // unless there was no memory for it
     }
 };
 
@@ -266,24 +280,30 @@ struct initiate_write_some
     void operator()(Handler&& handler, const Buffers& buffers) const
     {
         using asio::asio_handler_is_continuation;
-        const bool continues =
-            kind == write_kind::whole && asio_handler_is_continuation(std::addressof(handler));
-        if (const std::error_code refusal =
-                connection->refuses_write(continues ? write_kind::continued : kind)) {
-            if (continues) { // some of it was sent
-                connection->output_was_cut();
+        const bool continues = kind == write_kind::whole && connection->completes_write() &&
+                               asio_handler_is_continuation(std::addressof(handler));
+        const write_kind meant = continues ? write_kind::continued : kind;
+        if (const std::error_code refusal = connection->refuses_write(meant)) {
+            if (continues && !connection->is_writing()) { // some of it was sent
+                connection->part_was_sent();
             }
             post_completion(
                 connection->get_executor(), std::forward<Handler>(handler), refusal,
                 std::size_t(0));
             return;
         }
-        connection->write_begins(asio::buffer_size(buffers), kind);
-        start_io<end_write>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
-            connection->stream.async_write_some(
-                buffers, [of = connection](std::size_t bytes) { of->output_taken(bytes); },
-                std::move(completion));
-        });
+        connection->write_begins(asio::buffer_size(buffers), meant);
+        try {
+            start_io<end_write>(
+                *connection, std::forward<Handler>(handler), [&](auto&& completion) {
+                    connection->stream.async_write_some(
+                        buffers, [of = connection](std::size_t bytes) { of->output_taken(bytes); },
+                        std::move(completion));
+                });
+        } catch (...) {
+            connection->write_could_not_wait();
+            throw;
+        }
     }
 };
 
@@ -302,10 +322,10 @@ struct initiate_wait_input
                 refusal == asio::error::eof ? std::error_code() : refusal, false);
             return;
         }
-        connection->wait_begins();
         start_io<end_wait>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
             connection->stream.async_wait_input(std::move(completion));
         });
+        connection->wait_begins();
     }
 };
 
@@ -323,10 +343,10 @@ struct initiate_read_ahead
                 connection->why_no_read_ahead(), false);
             return;
         }
-        connection->wait_begins();
         start_io<end_read_ahead>(
             *connection, std::forward<Handler>(handler),
             [&](auto&& completion) { connection->stream.async_read_ahead(std::move(completion)); });
+        connection->wait_begins();
     }
 };
 

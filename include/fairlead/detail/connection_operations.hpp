@@ -5,7 +5,7 @@
 #ifndef FAIRLEAD_DETAIL_CONNECTION_OPERATIONS_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_OPERATIONS_HPP
 
-#include <fairlead/detail/connection_core.hpp>
+#include <fairlead/detail/connection_sending.hpp>
 #include <fairlead/detail/intrusive_ref.hpp>
 
 #include <asio/error.hpp>
@@ -19,55 +19,10 @@
 
 namespace fairlead::detail
 {
-class connection_operations : public connection_core
+class connection_operations : public connection_sending
 {
 public:
-    using connection_core::connection_core;
-
-    void write_all_begins(std::size_t size) noexcept
-    {
-        is_writing_all_ = true;
-        unsent_ = size;
-    }
-
-    /// `is_cut`: some of it was sent, and not the rest.
-    void write_all_ends(bool is_cut) noexcept
-    {
-        is_writing_all_ = false;
-        unsent_ = 0;
-        sent_part_ = sent_part_ || is_cut;
-        if (is_cut) {
-            output_was_cut();
-        }
-        if (output) {
-            output->flush();
-        }
-        finish_stopped_sending();
-    }
-
-    /// Messages that were sent are lost: nothing may follow them that looks like a good end.
-    void output_is_lost() noexcept
-    {
-        output_lost_ = true;
-        output_was_cut();
-    }
-
-    /// Nothing may be sent but what is being sent, and then the end.
-    void sending_shall_end() noexcept
-    {
-        send_ends_ = true;
-    }
-
-    /// The end was asked for, nothing is before it, and nobody waits for room for it already.
-    bool shall_finish_now() const noexcept
-    {
-        return send_ends_ && !seeks_room_ && !is_sending();
-    }
-
-    void seeks_room(bool begins) noexcept
-    {
-        seeks_room_ = begins;
-    }
+    using connection_sending::connection_sending;
 
     void shake_hands(bool begins) noexcept
     {
@@ -176,122 +131,6 @@ public:
                    : std::error_code();
     }
 
-private:
-    std::error_code wait_ends(const std::error_code& error)
-    {
-        waiting_ = false;
-        const bool must_end = std::exchange(wait_must_end_, false);
-        if (!is_open()) {
-            return ending_.stop_code();
-        }
-        if (!error) {
-            woken_by_drain_ = false; // there was something when it began
-            touch();
-            first_input_has_come();
-            return {};
-        }
-        if (error == asio::error::operation_aborted && must_end) {
-            return ending_.stop_code();
-        }
-        const std::error_code explained = explain(error);
-        return explained == asio::error::eof ? std::error_code() : explained;
-    }
-
-public:
-    void write_begins(std::size_t size, write_kind kind)
-    {
-        writing_ = true;
-        writes_queue_ = kind == write_kind::queued;
-        sent_part_ = false;
-        if (!is_writing_all_) {
-            unsent_ = size;
-        }
-        if (server.config.write_timeout.count() > 0) {
-            deadlines_.write_begins(clock::now());
-            look_by(deadlines_.first_look(server.config.write_timeout));
-        }
-    }
-
-    /// The kernel has taken so many bytes of the write that is pending.
-    void output_taken(std::size_t bytes) noexcept
-    {
-        unsent_ -= std::min(bytes, unsent_);
-    }
-
-    /// Returns the error as the handler shall see it.
-    std::error_code write_ends(const std::error_code& error, std::size_t& bytes)
-    {
-        writing_ = false;
-        const std::error_code told = is_open() ? write_ends_open(error, bytes) : too_late(bytes);
-        if (!is_writing_all_) {
-            unsent_ = 0;
-            if (output) {
-                output->flush(); // what was sent as a message meanwhile
-            }
-        }
-        return told;
-    }
-
-private:
-    std::error_code write_ends_open(const std::error_code& error, std::size_t bytes)
-    {
-        if (bytes != 0) {
-            bytes_written.add(bytes);
-            server.counters.bytes_written.add(bytes);
-            touch();
-            emit_io(connection_event_kind::write);
-        }
-        write_cut_ = write_cut_ || error;
-        const bool goes_on = delivers_output_ && writes_queue_;
-        if (error || (unsent_ != 0 && !goes_on)) { // no other part may follow
-            output_was_cut();
-        }
-        if (wait_must_end_ && waiting_) {
-            stream.cancel(); // the wait that could not be ended beside the write
-        }
-        return explain(error);
-    }
-
-public:
-    /// Ends our direction as far as it goes at once; true when it is done, or will be at the end of
-    /// a handshake. Under TLS that is close_notify alone.
-    bool finish_sending()
-    {
-        if (send_finished_ || is_stopped() || is_shaking_hands_) {
-            return true;
-        }
-        if (stream.is_tls()) {
-            if (!write_cut_ && (is_writing() || stream.close_notify().waits_for ==
-                                                    transport::attempt::condition::writable)) {
-                return false;
-            }
-        } else if (is_writing()) {
-            return false; // FIN would be in the middle of it
-        } else {
-            stream.shutdown_send();
-        }
-        sending_finished();
-        return true;
-    }
-
-    /// The error as the handler shall see it.
-    std::error_code explain(const std::error_code& error)
-    {
-        // The kernel tells a reset once: when a write was told, a read finds what looks like an
-        // end. Under TLS the end is close_notify, and it stays one.
-        const bool is_reset = error == asio::error::eof && !stream.is_tls() && ending_.met_reset();
-        const bool knew_end = ending_.peer_finished();
-        const std::error_code explained =
-            ending_.explain(is_reset ? std::error_code(asio::error::connection_reset) : error);
-        if (!knew_end && ending_.peer_finished()) {
-            emit(connection_event_kind::close_read);
-        }
-        if (explained && extras_ && has_ended()) {
-            extras_->until_closed.notify_all();
-        }
-        return explained;
-    }
-
     /// The handler closes the connection itself: nobody's error. `why` is its word for it.
     void close_by_handler(std::string_view why = {})
     {
@@ -384,6 +223,26 @@ public:
     }
 
 private:
+    std::error_code wait_ends(const std::error_code& error)
+    {
+        waiting_ = false;
+        const bool must_end = std::exchange(wait_must_end_, false);
+        if (!is_open()) {
+            return ending_.stop_code();
+        }
+        if (!error) {
+            woken_by_drain_ = false; // there was something when it began
+            touch();
+            first_input_has_come();
+            return {};
+        }
+        if (error == asio::error::operation_aborted && must_end) {
+            return ending_.stop_code();
+        }
+        const std::error_code explained = explain(error);
+        return explained == asio::error::eof ? std::error_code() : explained;
+    }
+
     void remember_why(std::string_view why) noexcept
     {
         if (!why.empty()) {
@@ -415,12 +274,6 @@ private:
         if (std::exchange(pending_at_drain_, false)) {
             drain_limit_ += bytes;
         }
-    }
-
-    std::error_code too_late(std::size_t& bytes) const noexcept
-    {
-        bytes = 0;
-        return ending_.stop_code();
     }
 
     /// In a drain: input that had arrived before it began is still to be served.

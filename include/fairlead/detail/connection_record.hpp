@@ -45,6 +45,8 @@ struct connection_extras
     wait_list until_closed;
     /// Those who wait in `connection::drain_begun`.
     wait_list until_drain;
+    /// Those who wait in `connection::shutdown_send`.
+    wait_list until_sent;
 };
 
 /// Lives as long as somebody holds a reference: each stage that leads it (handshake, handler,

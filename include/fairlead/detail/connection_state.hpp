@@ -95,7 +95,8 @@ public:
         return unsent_ != 0 || (output && output->has_unsent());
     }
 
-    /// The last write ended when some of it had been sent, and not all; or messages were lost.
+    /// The last write of the handler's ended when some of it had been sent, and not all; or messages
+    /// were lost.
     bool has_sent_part() const noexcept
     {
         return sent_part_ || output_lost_;
@@ -105,6 +106,27 @@ public:
     bool is_sending() const noexcept
     {
         return is_writing() || has_output();
+    }
+
+    /// Our direction has ended, or cannot end in order any more.
+    bool is_sending_over() const noexcept
+    {
+        return has_finished_sending() || has_sent_part() || is_stopped() || !is_open() ||
+               ending_.has_transport_error();
+    }
+
+    /// Wakes those who wait for our direction's end.
+    void sending_may_be_over() noexcept
+    {
+        if (extras_) {
+            extras_->until_sent.notify_all();
+        }
+    }
+
+    /// The handler of a write is running: what it writes may be the rest of the same operation.
+    bool completes_write() const noexcept
+    {
+        return completes_write_;
     }
 
     /// A drain found a handshake, or its first bytes, under way.
@@ -170,12 +192,19 @@ public:
     /// Nothing more can be sent; empty: it can, though perhaps behind what is being written.
     std::error_code refuses_output() const noexcept
     {
+        const std::error_code refusal = refuses_rest();
+        return !refusal && send_ends_ ? std::error_code(asio::error::broken_pipe) : refusal;
+    }
+
+    /// The same for a sender who had begun before the end was asked for.
+    std::error_code refuses_rest() const noexcept
+    {
         if (is_stopped()) {
             return ending_.stop_code();
         }
-        return is_shaking_hands_                      ? in_progress()
-               : has_finished_sending() || send_ends_ ? std::error_code(asio::error::broken_pipe)
-                                                      : ending_.refuses_write();
+        return is_shaking_hands_        ? in_progress()
+               : has_finished_sending() ? std::error_code(asio::error::broken_pipe)
+                                        : ending_.refuses_write();
     }
 
     /// The queue may be written now.
@@ -256,7 +285,8 @@ protected:
     bool reading_ = false;
     bool waiting_ = false;
     bool writing_ = false;
-    bool writes_queue_ = false; // the write that is pending, or was last
+    write_kind writes_ = write_kind::whole; // the write that is pending, or was last
+    bool completes_write_ = false;
     bool woken_by_drain_ = false;
     bool pending_at_drain_ = false; // an operation, which may have taken input
     bool wait_must_end_ = false;    // a drain, or the handler's end, has ended it
@@ -273,6 +303,7 @@ protected:
     bool send_ends_ = false;             // behind what is being sent
     bool seeks_room_ = false;            // for that
     bool is_shaking_hands_ = false;      // in the middle of its handler's life
+    std::uint32_t senders_ = 0;          // who have more to send, and wait
     published<std::uint32_t> tasks_ = 0; // handler, children, deliveries
 };
 } // namespace fairlead::detail

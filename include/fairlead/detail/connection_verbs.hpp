@@ -138,12 +138,12 @@ inline asio::awaitable<void> completed()
 inline asio::awaitable<void> wait_until_sent(connection_operations& connection)
 {
     const connection_ref keep(connection); // it may run in a coroutine that nobody waits for
-    if (connection.has_output()) {
-        co_await deliver(connection);
-    }
-    if (!connection.finish_sending()) {
+    while (!connection.is_sending_over()) {
         co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::error_code)>(
-            initiate_finish_sending{&connection}, asio::use_awaitable);
+            initiate_sent_wait{&connection}, asio::use_awaitable);
+    }
+    if (const std::error_code error = connection.why_not_finished()) {
+        throw std::system_error(error);
     }
 }
 
@@ -151,7 +151,11 @@ inline asio::awaitable<void> wait_until_sent(connection_operations& connection)
 inline asio::awaitable<void> finish_sending(connection_operations& connection)
 {
     connection.sending_shall_end();
-    const bool is_done = !connection.has_output() && connection.finish_sending();
+    if (connection.output) {
+        connection.output->flush();
+    }
+    finish_when_asked(connection);
+    const bool is_done = connection.is_sending_over() && !connection.why_not_finished();
     return is_done ? completed() : wait_until_sent(connection);
 }
 

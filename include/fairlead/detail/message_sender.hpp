@@ -43,6 +43,28 @@ public:
         return outbox_.error() ? outbox_.error() : connection_.refuses_output();
     }
 
+    /// While it lives, our direction does not end: somebody has more to send.
+    class under_way
+    {
+    public:
+        explicit under_way(message_sender& sender) noexcept : connection_(sender.connection_)
+        {
+            connection_.sender_begins();
+        }
+
+        under_way(const under_way&) = delete;
+        under_way& operator=(const under_way&) = delete;
+
+        ~under_way()
+        {
+            connection_.sender_ends();
+            finish_when_asked(connection_);
+        }
+
+    private:
+        connection_operations& connection_;
+    };
+
     bool is_full() const noexcept
     {
         return outbox_.size() > most_;
@@ -81,9 +103,10 @@ public:
     asio::awaitable<void> write_in_place(
         std::span<const std::byte> payload, Enclose enclose, std::error_code& error)
     {
+        const under_way sending(*this);
         co_await wait_until([this] { return !outbox_.is_writing(); }, error);
         if (!error) {
-            error = refuses();
+            error = connection_.refuses_rest();
         }
         if (!error && connection_.is_writing()) { // past the queue: there is nothing to wait for
             error = std::make_error_code(std::errc::operation_in_progress);

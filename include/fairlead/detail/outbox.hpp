@@ -83,7 +83,7 @@ public:
         return !filling_.empty();
     }
 
-    void flush() override
+    void flush() noexcept override
     {
         if (error_) {
             filling_ = {};
@@ -270,8 +270,13 @@ private:
 
     void write_some(operation pending)
     {
-        const initiate_write_some start{&connection_, write_kind::queued};
-        start(written{std::move(pending)}, buffers_now{&rest_});
+        operation again = pending;
+        try {
+            const initiate_write_some start{&connection_, write_kind::queued};
+            start(written{std::move(pending)}, buffers_now{&rest_});
+        } catch (...) { // no memory to wait in
+            write_ends(std::move(again), std::make_error_code(std::errc::not_enough_memory), 0);
+        }
     }
 
     void write_ends(operation pending, const std::error_code& error, std::size_t bytes)

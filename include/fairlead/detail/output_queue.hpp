@@ -27,7 +27,7 @@ public:
     virtual bool has_unsent() const noexcept = 0;
 
     /// Begins to write what is queued, or will when the connection's pending write is over.
-    virtual void flush() = 0;
+    virtual void flush() noexcept = 0;
 
     /// `handler(error)` is called at the next change, or when its wait is cancelled. Not while idle.
     template <typename Executor, typename Handler>

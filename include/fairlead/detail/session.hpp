@@ -195,11 +195,11 @@ public:
     {
         connection_->late_pre_open_ends();
         connection_->shake_hands(false);
-        finish_when_asked(*connection_);
         if (!is_over_ && !connection_->is_stopped()) {
             connection_->pre_open_failed(
                 close_reason::tls_handshake_failed, asio::error::operation_aborted);
         }
+        finish_when_asked(*connection_);
     }
 
     void is_over() noexcept

@@ -101,7 +101,7 @@ public:
     /// which may be thousands of records.
     attempt handshake()
     {
-        ::ERR_clear_error();
+        begin_call();
         turn_left_ = longest_handshake_turn;
         const attempt result = outcome(::SSL_do_handshake(ssl_.get()));
         turn_left_ = std::numeric_limits<std::size_t>::max();
@@ -128,7 +128,7 @@ public:
         if (broken_ || ::SSL_in_init(ssl_.get()) != 0 || (is_noted && !notify_waits_)) {
             return {};
         }
-        ::ERR_clear_error();
+        begin_call();
         const int result = ::SSL_shutdown(ssl_.get());
         const attempt sent = result >= 0 ? attempt{} : outcome(result);
         notify_waits_ = sent.waits_for != attempt::condition::nothing;
@@ -140,7 +140,7 @@ public:
         if (ahead_.size() != 0) {
             return {.bytes = ahead_.copy_out(space.data(), space.size())};
         }
-        ::ERR_clear_error();
+        begin_call();
         return received(::SSL_read(ssl_.get(), space.data(), clamp(space.size())));
     }
 
@@ -148,7 +148,7 @@ public:
     attempt read_ahead()
     {
         const asio::mutable_buffer space = ahead_.space();
-        ::ERR_clear_error();
+        begin_call();
         const attempt result = received(::SSL_read(ssl_.get(), space.data(), clamp(space.size())));
         ahead_.filled(result.bytes);
         return result;
@@ -167,7 +167,7 @@ public:
             return {.bytes = ahead_.size()};
         }
         char byte = 0;
-        ::ERR_clear_error();
+        begin_call();
         return received(::SSL_peek(ssl_.get(), &byte, 1));
     }
 
@@ -184,7 +184,7 @@ public:
         if (data.size() < record.size() && data.size() < asio::buffer_size(buffers)) {
             data = asio::buffer(record, asio::buffer_copy(asio::buffer(record), buffers));
         }
-        ::ERR_clear_error();
+        begin_call();
         const int result = ::SSL_write(ssl_.get(), data.data(), clamp(data.size()));
         return result > 0 ? attempt{.bytes = static_cast<std::size_t>(result)} : outcome(result);
     }
@@ -228,6 +228,13 @@ private:
     static int clamp(std::size_t size) noexcept
     {
         return static_cast<int>(std::min<std::size_t>(size, std::numeric_limits<int>::max()));
+    }
+
+    /// OpenSSL adds to the errors of the calls before.
+    void begin_call() noexcept
+    {
+        ::ERR_clear_error();
+        socket_error_ = {};
     }
 
     attempt received(int result)

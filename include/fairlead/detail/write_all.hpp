@@ -106,6 +106,7 @@ struct write_all_loop : handler_wrapper, runs_at_home
         }
         const connection_ref keep = std::move(connection);
         keep->write_all_ends(written != 0 && written != size);
+        const finish_behind_handler then(*keep);
         const bool is_whole = error || written == size;
         std::move(handler)(
             is_whole ? error : std::error_code(asio::error::operation_aborted), written);
@@ -141,10 +142,15 @@ struct initiate_write_all
             return;
         }
         connection->write_all_begins(asio::buffer_size(buffers));
-        at_home(*connection, std::forward<Handler>(handler), [&](auto&& local) {
-            using loop = write_all_loop<ConstBuffers, std::decay_t<decltype(local)>>;
-            loop::start(loop(*connection, buffers, std::forward<decltype(local)>(local)));
-        });
+        try {
+            at_home(*connection, std::forward<Handler>(handler), [&](auto&& local) {
+                using loop = write_all_loop<ConstBuffers, std::decay_t<decltype(local)>>;
+                loop::start(loop(*connection, buffers, std::forward<decltype(local)>(local)));
+            });
+        } catch (...) { // no memory: nothing was sent
+            connection->write_all_ends(false);
+            throw;
+        }
     }
 };
 
