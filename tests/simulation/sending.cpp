@@ -230,6 +230,7 @@ FAIRLEAD_SIMULATION("close_notify for which there is no room leaves though nobod
             co_await wait_for(1s);
             // So many fill every buffer on the way, and nothing waits.
             bytes = co_await client.write(asio::buffer(much, 23 * 16384 + 15856));
+            co_await wait_for(10ms);
             asio::cancellation_signal cancels;
             if (is_cancelled) {
                 asio::co_spawn(
