@@ -51,6 +51,7 @@ public:
     bool run_others()
     {
         bool ran = false;
+        // By place: what runs may add another one. NOLINTNEXTLINE(modernize-loop-convert)
         for (std::size_t index = 0; index < all_.size(); ++index) {
             ran = run_some(*all_[index]) || ran;
         }

@@ -23,7 +23,7 @@ class seeded_rand
 public:
     explicit seeded_rand(random_source& from) : before_(RAND_get_rand_method())
     {
-        source_ = &from;
+        drawn_from = &from;
         static const RAND_METHOD method = {nullptr, draw, nullptr, nullptr, draw, [] { return 1; }};
         RAND_set_rand_method(&method);
     }
@@ -34,21 +34,21 @@ public:
     ~seeded_rand()
     {
         RAND_set_rand_method(before_);
-        source_ = nullptr;
+        drawn_from = nullptr;
     }
 
 private:
     static int draw(unsigned char* into, int size)
     {
         std::generate_n(into, static_cast<std::size_t>(std::max(size, 0)), [] {
-            return static_cast<unsigned char>(source_->next());
+            return static_cast<unsigned char>(drawn_from->next());
         });
         return 1;
     }
 
     const RAND_METHOD* before_;
 
-    static inline random_source* source_ = nullptr;
+    static inline random_source* drawn_from = nullptr;
 };
 } // namespace fairlead::testing
 

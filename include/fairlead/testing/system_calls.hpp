@@ -28,6 +28,7 @@
 #include <cstdarg>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -41,7 +42,6 @@
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 namespace fairlead::testing::simulated
@@ -96,6 +96,7 @@ namespace fairlead_simulated = ::fairlead::testing::simulated; // this is one fi
     }                                                                                              \
     return FAIRLEAD_REAL(name)(__VA_ARGS__)
 
+// One file of a program defines them. NOLINTBEGIN(misc-definitions-in-headers)
 extern "C"
 {
     // -- descriptors
@@ -387,7 +388,7 @@ extern "C"
 
     /// A sanitizer's, where there is one: it must know every thread, and Clang's is no library that
     /// could be found behind this program.
-    // NOLINTNEXTLINE(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+    // NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming)
     [[gnu::weak]] int __interceptor_pthread_create(
         pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument);
 
@@ -404,6 +405,7 @@ extern "C"
         return FAIRLEAD_REAL(pthread_create)(thread, attributes, start, argument);
     }
 } // extern "C"
+// NOLINTEND(misc-definitions-in-headers)
 
 #undef FAIRLEAD_BY_SIMULATION
 #undef FAIRLEAD_BY_DESCRIPTOR

@@ -91,7 +91,7 @@ public:
     /// To be called after every change.
     void wake(std::uint32_t key)
     {
-        // By place: a watcher may add another one, or leave.
+        // By place: a watcher may add another one, or leave. NOLINTNEXTLINE(modernize-loop-convert)
         for (std::size_t index = 0; index < watchers_.size(); ++index) {
             watchers_[index]->file_woke(key);
         }

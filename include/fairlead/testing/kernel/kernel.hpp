@@ -61,9 +61,9 @@ public:
           errors(random_.fork()),
           wake_up_random_(random_.fork()),
           entropy_(random_.fork()),
-          before_(current_)
+          before_(of_this_thread)
     {
-        current_ = this;
+        of_this_thread = this;
     }
 
     kernel(const kernel&) = delete;
@@ -72,13 +72,13 @@ public:
     ~kernel()
     {
         when.clear();
-        current_ = before_;
+        of_this_thread = before_;
     }
 
     /// That of this thread; null: there is no simulation.
     static kernel* current() noexcept
     {
-        return current_;
+        return of_this_thread;
     }
 
     // -- a call
@@ -291,7 +291,7 @@ private:
     std::uint64_t calls_without_time_ = 0;
     bool is_peer_ = false;
 
-    static inline thread_local kernel* current_ = nullptr;
+    static inline thread_local kernel* of_this_thread = nullptr;
 };
 } // namespace fairlead::testing::simulated
 
