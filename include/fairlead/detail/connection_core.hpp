@@ -59,7 +59,7 @@ public:
         if (!is_open() || phase_ == phase::closing) {
             return;
         }
-        if (closing_patience().count() == 0 && !is_sending()) {
+        if (closing_patience().count() == 0 && !is_sending() && !completes_write()) {
             close_without_waiting();
             return;
         }
@@ -79,7 +79,8 @@ public:
     /// the peer shall wait for it.
     void finish_stopped_sending() noexcept
     {
-        if (!is_stopped() || !is_open() || phase_ == phase::closing || is_sending()) {
+        const bool is_ending = is_stopped() && is_open() && phase_ != phase::closing;
+        if (!is_ending || is_sending() || completes_write()) {
             return;
         }
         if (has_sent_part()) {
@@ -414,7 +415,8 @@ private:
         const auto stage = is_closing                  ? deadlines::stage::closing
                            : phase_ == phase::pre_open ? deadlines::stage::pre_open
                                                        : deadlines::stage::open;
-        const auto verdict = deadlines_.look(now, stage, writing_, server.config, [this] {
+        const bool is_writing = writing_ || seeks_room_;
+        const auto verdict = deadlines_.look(now, stage, is_writing, server.config, [this] {
             return deadlines::outgoing{
                 .acknowledged = stream.acknowledged(bytes_written.get()),
                 .pending = native::unacknowledged_bytes(stream.native_handle()) != 0};

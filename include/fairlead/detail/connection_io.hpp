@@ -301,7 +301,7 @@ struct initiate_write_some
                         std::move(completion));
                 });
         } catch (...) {
-            connection->write_could_not_wait();
+            connection->write_could_not_wait(asio::buffer_size(buffers));
             throw;
         }
     }

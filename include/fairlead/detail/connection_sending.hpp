@@ -90,13 +90,16 @@ public:
     /// The end was asked for, nothing is before it, and nobody waits for room for it already.
     bool shall_finish_now() const noexcept
     {
-        return send_ends_ && !seeks_room_ && !is_sending() && senders_ == 0 && !is_shaking_hands_ &&
-               !is_sending_over();
+        return send_ends_ && !seeks_room_ && !is_sending() && senders_ == 0 && !completes_write() &&
+               !is_shaking_hands_ && !is_sending_over();
     }
 
     void seeks_room(bool begins) noexcept
     {
         seeks_room_ = begins;
+        if (begins) {
+            write_time_begins();
+        }
     }
 
     void write_begins(std::size_t size, write_kind kind)
@@ -107,20 +110,27 @@ public:
         if (!is_writing_all_) {
             unsent_ = size;
         }
-        if (server.config.write_timeout.count() > 0) {
-            deadlines_.write_begins(clock::now());
-            look_by(deadlines_.first_look(server.config.write_timeout));
-        }
+        write_time_begins();
     }
 
-    /// There was no memory to wait in; under TLS a record may have been begun.
-    void write_could_not_wait() noexcept
+    /// There was no memory to wait in, when some of the `size` bytes were sent perhaps; under TLS a
+    /// record may have been begun.
+    void write_could_not_wait(std::size_t size) noexcept
     {
         writing_ = false;
         write_cut_ = write_cut_ || stream.is_tls();
         if (!is_writing_all_) {
+            const bool is_cut = writes_ == write_kind::continued || unsent_ != size;
             unsent_ = 0;
+            sent_part_ = sent_part_ || is_cut;
         }
+        sending_may_be_over();
+    }
+
+    /// The same of a whole write of so many bytes.
+    void write_all_could_not_wait(std::size_t size) noexcept
+    {
+        write_all_ends(unsent_ != size);
     }
 
     /// The kernel has taken so many bytes of the write that is pending.
@@ -152,11 +162,12 @@ public:
             }
             if (notify.error) {
                 write_cut_ = true;
-                sending_may_be_over();
+                explain(notify.error);
                 return true;
             }
-        } else {
-            stream.shutdown_send();
+        } else if (stream.shutdown_send()) { // the kernel has nobody to send it to
+            explain(asio::error::connection_reset);
+            return true;
         }
         sending_finished();
         return true;
@@ -201,6 +212,14 @@ protected:
     }
 
 private:
+    void write_time_begins() noexcept
+    {
+        if (server.config.write_timeout.count() > 0) {
+            deadlines_.write_begins(clock::now());
+            look_by(deadlines_.first_look(server.config.write_timeout));
+        }
+    }
+
     std::error_code write_ends_open(const std::error_code& error, std::size_t bytes)
     {
         if (bytes != 0) {

@@ -123,7 +123,8 @@ public:
         }
     }
 
-    /// The handler of a write is running: what it writes may be the rest of the same operation.
+    /// The handler of a write is running: what it writes may be the rest of the same operation. What
+    /// waits for the end of that comes behind it.
     bool completes_write() const noexcept
     {
         return completes_write_;
@@ -210,7 +211,7 @@ public:
     /// The queue may be written now.
     bool may_write_queue() const noexcept
     {
-        return !is_writing() && !is_shaking_hands_;
+        return !is_writing() && !completes_write_ && !is_shaking_hands_;
     }
 
     bool may_read_at_hand() const noexcept

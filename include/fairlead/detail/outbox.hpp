@@ -87,22 +87,27 @@ public:
     {
         if (error_) {
             filling_ = {};
+            is_not_held_back();
         } else if (!writing_ && !filling_.empty() && connection_.may_write_queue()) {
             write_queue({}, {});
-        } else {
-            return;
-        }
-        if (std::exchange(is_held_back_, false)) {
-            held_back_->cancel();
         }
     }
 
     /// At the end of this turn of the loop: what is sent until then goes in one write.
     void flush_soon()
     {
-        if (!writing_ && !soon_) {
+        if (writing_ || soon_) {
+            return;
+        }
+        operation pending = begin_operation();
+        const auto waiting = pending.waiting;
+        try {
+            asio::post(connection_.get_executor(), turn_end{std::move(pending)});
             soon_ = true;
-            asio::post(connection_.get_executor(), turn_end{begin_operation()});
+        } catch (...) { // no memory: now, then
+            --pending_;
+            waiting_ = pending_ == 0 ? waiting : nullptr;
+            flush();
         }
     }
 
@@ -232,6 +237,13 @@ private:
         is_held_back_ = true;
     }
 
+    void is_not_held_back() noexcept
+    {
+        if (std::exchange(is_held_back_, false)) {
+            held_back_->cancel();
+        }
+    }
+
     operation begin_operation()
     {
         auto waiting = waiting_ ? std::move(waiting_) : waiting_now_.lock();
@@ -259,6 +271,7 @@ private:
     void write_queue(std::span<const std::byte> payload, std::vector<std::byte> trailer)
     {
         writing_ = true;
+        is_not_held_back();
         ++writes_begun_;
         sending_ = std::exchange(filling_, {});
         trailer_ = std::move(trailer);

@@ -259,10 +259,11 @@ public:
     }
 
     /// Sends FIN behind everything written.
-    void shutdown_send() noexcept
+    std::error_code shutdown_send() noexcept
     {
-        std::error_code ignored;
-        socket_.shutdown(socket_type::shutdown_send, ignored);
+        std::error_code error;
+        socket_.shutdown(socket_type::shutdown_send, error);
+        return error;
     }
 
     /// Closes the descriptor and ends the pending operations. With `reset` the peer gets RST, and

@@ -147,8 +147,8 @@ struct initiate_write_all
                 using loop = write_all_loop<ConstBuffers, std::decay_t<decltype(local)>>;
                 loop::start(loop(*connection, buffers, std::forward<decltype(local)>(local)));
             });
-        } catch (...) { // no memory: nothing was sent
-            connection->write_all_ends(false);
+        } catch (...) {
+            connection->write_all_could_not_wait(asio::buffer_size(buffers));
             throw;
         }
     }
