@@ -5,6 +5,11 @@
 #include <fairlead/testing/catch2.hpp>
 #include <fairlead/testing/kernel/tcp_socket.hpp>
 
+#include <asio/error.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/this_coro.hpp>
+#include <asio/use_awaitable.hpp>
+
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -15,11 +20,27 @@
 
 using namespace std::chrono_literals;
 using fairlead::close_reason;
+using fairlead::connection;
 using fairlead::server_config;
 using fairlead::testing::simulation;
 
 namespace accepting
 {
+/// A handler that reads a byte, works for so long, and answers.
+auto answers_after(std::chrono::milliseconds work)
+{
+    return [work](connection& client) -> asio::awaitable<void> {
+        char request = 0;
+        std::error_code error;
+        if (co_await client.readable(error) &&
+            co_await client.read_some(asio::buffer(&request, 1), error) != 0) {
+            asio::steady_timer timer(co_await asio::this_coro::executor, work);
+            co_await timer.async_wait(asio::use_awaitable);
+            co_await client.write(asio::buffer("x", 1), error);
+        }
+    };
+}
+
 template <typename Server>
 asio::awaitable<void> drain(Server& server)
 {
@@ -235,4 +256,59 @@ FAIRLEAD_SIMULATION(
         each->expect("q").expect_end().close();
     }
     REQUIRE(sim.run_until([&] { return *ended; }, 1min));
+}
+
+// -- clients who are accepted in a drain
+
+FAIRLEAD_SIMULATION("a drain does not wait for the silent, however late they are accepted", sim)
+{
+    for (const bool is_tls : {false, true}) {
+        for (const auto patience : {10s, 0s}) {
+            CAPTURE(is_tls, patience.count());
+            server_config config{
+                .max_connections = 1,
+                .pre_open_timeout = patience,
+                .tls_close_timeout = 0s,
+                .linger = 0s};
+            if (is_tls) {
+                config.tls = workload::tls_rules();
+            }
+            auto& server = sim.serve(answers_after(5s), config);
+            (is_tls ? sim.connect_tls(server) : sim.connect(server)).send("?");
+            sim.advance(100ms);
+            sim.connect(server); // waits in the queue
+            sim.advance(100ms);
+            const auto began = sim.now();
+            const auto ended = sim.spawn(drain(server));
+            REQUIRE(sim.run_until([&] { return *ended; }, 2h));
+            CHECK(server.stats().accepted == 2);
+            CHECK(sim.now() - began >= 5800ms); // he has his second
+            CHECK(sim.now() - began <= 6100ms);
+        }
+    }
+}
+
+FAIRLEAD_SIMULATION("who is accepted in a drain has a second for his hello", sim)
+{
+    for (const bool is_tls : {false, true}) {
+        CAPTURE(is_tls);
+        server_config config{.max_connections = 1, .tls_close_timeout = 0s, .linger = 0s};
+        if (is_tls) {
+            config.tls = workload::tls_rules();
+        }
+        auto& server = sim.serve(answers_after(900ms), config);
+        (is_tls ? sim.connect_tls(server) : sim.connect(server)).send("?");
+        sim.advance(10ms);
+        auto& late = sim.connect(server);
+        sim.advance(10ms);
+        const auto ended = sim.spawn(drain(server));
+        sim.run_until([&] { return server.stats().accepted == 2; }, 2s);
+        sim.advance(800ms); // others have had their second by now
+        if (is_tls) {
+            late.wrap(std::make_unique<fairlead::testing::tls_layer>(
+                fairlead::testing::tls_peer_options{}));
+        }
+        late.send("?").expect("x").close();
+        REQUIRE(sim.run_until([&] { return *ended; }, 1min));
+    }
 }
