@@ -312,3 +312,25 @@ FAIRLEAD_SIMULATION("who is accepted in a drain has a second for his hello", sim
         REQUIRE(sim.run_until([&] { return *ended; }, 1min));
     }
 }
+
+// -- before the handler
+
+FAIRLEAD_SIMULATION("a failure of ours before a hello is not called the peer's reset", sim)
+{
+    auto& server = sim.add_server(
+        workload::echo, {.tls_close_timeout = 0s, .linger = 0s, .tls = workload::tls_rules()});
+    const auto heard = hear(server);
+    server.start();
+    sim.fail("recv*", ENOMEM);
+    sim.connect_tls(server).send("x");
+    sim.advance(1s);
+    CHECK(heard->closed == std::vector{close_reason::transport_error});
+    REQUIRE(heard->errors.size() == 1);
+    CHECK(heard->errors[0] == asio::error::no_memory);
+    auto& other = sim.connect(server);
+    sim.advance(1s);
+    other.reset();
+    sim.advance(1s);
+    CHECK(heard->closed == std::vector{close_reason::transport_error, close_reason::peer_reset});
+    CHECK(heard->errors.size() == 1); // that is nobody's error
+}
