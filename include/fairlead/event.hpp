@@ -81,7 +81,8 @@ enum class server_event_kind
     /// Bound and listening on `local`.
     listening,
     /// Not accepting for now: `code` is `too_many_connections`, `out_of_descriptors`,
-    /// `out_of_memory` or the error of accept(2).
+    /// `out_of_memory` or the error of accept(2). That is told once of each listening socket, until
+    /// it works again; those of other addresses go on meanwhile.
     paused,
     /// Accepting again.
     resumed,

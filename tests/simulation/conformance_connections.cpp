@@ -275,6 +275,33 @@ const std::vector<row> connection_table = {
          t.say("recv", take(client));
          t.say("recv", take(client));
      }},
+    {"a listening socket that is shut down hangs up, and whom it had queued is reset",
+     [](transcript& t) {
+         const descriptor listener = make_listener();
+         const sockaddr_in to = name_of(listener);
+         const descriptor client = make_socket();
+         ::connect(client, as_sockaddr(to), sizeof to);
+         wait_for(listener, POLLIN);
+         wait_for(client, POLLOUT);
+         t.say("listening", state(listener));
+         t.call("shutdown", ::shutdown(listener, SHUT_RDWR));
+         t.say("state", state(listener));
+         t.call("accept", ::accept(listener, nullptr, nullptr));
+         t.call("again", ::shutdown(listener, SHUT_RDWR));
+         tcp_info info = {};
+         socklen_t size = sizeof info;
+         ::getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size);
+         t.call("TCP_INFO", info.tcpi_state);
+         wait_for(client, POLLIN);
+         t.say("recv", take(client));
+     }},
+    {"SHUT_WR leaves a listening socket as it is",
+     [](transcript& t) {
+         const descriptor listener = make_listener();
+         t.call("shutdown", ::shutdown(listener, SHUT_WR));
+         t.say("state", state(listener));
+         t.call("accept", ::accept(listener, nullptr, nullptr));
+     }},
     {"a client that resets in the queue is accepted all the same",
      [](transcript& t) {
          const descriptor listener = make_listener();

@@ -22,6 +22,7 @@
 #include <fairlead/detail/hand_over.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/detail/intrusive_ref.hpp>
+#include <fairlead/detail/retry_pause.hpp>
 #include <fairlead/detail/server_runs.hpp>
 #include <fairlead/detail/shard_roster.hpp>
 #include <fairlead/detail/wheel_timer.hpp>

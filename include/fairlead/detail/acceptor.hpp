@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_ACCEPTOR_HPP
 #define FAIRLEAD_DETAIL_ACCEPTOR_HPP
 
+#include <fairlead/detail/accept_events.hpp>
 #include <fairlead/detail/accept_failure.hpp>
 #include <fairlead/detail/accept_sink.hpp>
 #include <fairlead/detail/connection_limit.hpp>
@@ -12,16 +13,13 @@
 #include <fairlead/detail/native.hpp>
 #include <fairlead/detail/parked_client.hpp>
 #include <fairlead/detail/place_bell.hpp>
+#include <fairlead/detail/retry_pause.hpp>
 #include <fairlead/detail/shard.hpp>
 
 #include <asio/ip/tcp.hpp>
 
-#include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <memory>
-#include <optional>
-#include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -32,20 +30,19 @@ namespace fairlead::detail
 /// Waits for readiness, accepts a bounded batch, waits again. It pauses at the connection limit
 /// and, for growing times, when the process runs out of descriptors: one waiting client is then
 /// reset through a descriptor kept in reserve, so that clients learn of it and the queue moves, and
-/// the thread sleeps in between. Where an idle connection gives way to the next client, that client
-/// waits here, the only one, until the place is free.
+/// the thread sleeps in between. A listening socket that is broken rests alone: the others go on.
+/// Where an idle connection gives way to the next client, that client waits here, the only one,
+/// until the place is free.
 class acceptor : private deadline_wheel::node
 {
 public:
-    static constexpr std::chrono::milliseconds shortest_pause{5};
-    static constexpr std::chrono::milliseconds longest_pause{1000};
-
     acceptor(shard& owner, std::shared_ptr<connection_limit> limit, accept_sink& sink)
-        : node(&acceptor::pause_over),
+        : node(&acceptor::time_to_go_on),
           shard_(owner),
           limit_(std::move(limit)),
           place_bell_(owner, *limit_),
           sink_(sink),
+          events_(owner),
           sockets_(owner)
     {}
 
@@ -85,8 +82,8 @@ public:
     {
         // Linux takes one more than listen(2) was told.
         const auto longest = integer_cast<std::size_t>(longest_queue(shard_.config)) + 1;
-        left_ = sockets_.queued_clients(longest);
-        if (*left_ == 0 && !parked_.socket) {
+        sockets_.begin_to_finish(longest);
+        if (sockets_.is_finished() && !parked_.socket) {
             close();
         }
     }
@@ -106,8 +103,7 @@ public:
         reserve_.reset();
         shard_.cancel(*this);
         state_ = state::accepting;
-        pause_ = {};
-        left_.reset();
+        pause_.end();
         parked_.drop();
     }
 
@@ -127,6 +123,16 @@ public:
         }
     }
 
+    void report_limit(std::string_view what) noexcept
+    {
+        events_.limit_reached(what, sockets_.local_endpoint());
+    }
+
+    void emit(server_event_kind kind, std::error_code code, std::string_view what) noexcept
+    {
+        events_.emit(kind, code, what, sockets_.local_endpoint());
+    }
+
 private:
     using time_point = shard::time_point;
 
@@ -141,6 +147,7 @@ private:
 
     void wait() noexcept
     {
+        shard_.schedule_by(*this, sockets_.next_attempt());
         try {
             sockets_.wait([this](const std::error_code& error) {
                 if (state_ != state::accepting) {
@@ -157,13 +164,6 @@ private:
         }
     }
 
-    void one_less_is_left() noexcept
-    {
-        if (left_ && *left_ != 0) {
-            --*left_;
-        }
-    }
-
     void finished()
     {
         close();
@@ -174,7 +174,7 @@ private:
     {
         std::error_code skipped;
         for (int count = 0; count < shard_.config.accepts_per_wakeup; ++count) {
-            if (left_ == std::size_t(0)) {
+            if (sockets_.is_finished()) {
                 return finished();
             }
             // Only who pauses needs the place first; others take it for a client that is there.
@@ -185,17 +185,16 @@ private:
             }
             asio::ip::tcp::endpoint remote;
             std::error_code error;
-            native::descriptor client = sockets_.accept(remote, error);
+            native::descriptor client = accept(remote, error);
             if (error) {
                 place.give_back();
                 if (failed(error)) {
                     return;
                 }
-                skipped = error;
+                skipped = is_skipped(error) ? error : std::error_code();
                 continue;
             }
             skipped.clear();
-            one_less_is_left();
             accepting_again();
             if (!place) {
                 place = connection_place::take(*limit_);
@@ -217,7 +216,7 @@ private:
                 return;
             }
         }
-        if (left_ == std::size_t(0)) {
+        if (sockets_.is_finished()) {
             finished();
         } else if (skipped) { // a kernel that refuses one after the other would make this spin
             back_off(skipped);
@@ -226,41 +225,65 @@ private:
         }
     }
 
+    native::descriptor accept(asio::ip::tcp::endpoint& remote, std::error_code& error)
+    {
+        auto client = sockets_.accept(remote, error);
+        tell_news();
+        return client;
+    }
+
+    std::error_code look()
+    {
+        const std::error_code error = sockets_.look();
+        tell_news();
+        return error;
+    }
+
     /// A limit at which nobody waits is no pause; once paused, it is until there is a place.
     void no_place()
     {
-        if (state_ == state::at_limit || sockets_.queued_clients(1) != 0) {
-            return pause_at_limit();
+        while (state_ != state::at_limit) {
+            const std::error_code error = look();
+            if (!error) {
+                break;
+            }
+            if (failed(error)) {
+                return;
+            }
         }
-        failed(std::make_error_code(std::errc::resource_unavailable_try_again));
+        pause_at_limit();
+    }
+
+    static bool is_skipped(const std::error_code& error) noexcept
+    {
+        return classify_accept_failure(error.value()) == accept_failure::next;
     }
 
     /// True: the batch is over, and what happens next is arranged.
-    bool failed(const std::error_code& error)
+    bool failed(std::error_code error)
     {
         auto failure = classify_accept_failure(error.value());
-        if (failure == accept_failure::exhausted && pause_.count() == 0 &&
-            sockets_.queued_clients(1) == 0) {
-            failure = accept_failure::nobody; // accept(2) looks for a descriptor first
-        }
-        const bool gives_up = failure == accept_failure::other && pause_ == longest_pause;
-        if (left_ && (failure == accept_failure::nobody || gives_up)) {
-            finished();
-            return true;
+        if (failure == accept_failure::exhausted && !pause_.is_on()) {
+            // accept(2) looks for a descriptor first, and then for a client.
+            if (const std::error_code answer = look()) {
+                error = answer;
+                failure = classify_accept_failure(answer.value());
+            }
         }
         if (failure == accept_failure::nobody) {
-            accepting_again();
-            wait();
+            if (sockets_.is_finished()) {
+                finished();
+            } else {
+                accepting_again();
+                wait();
+            }
             return true;
         }
         shard_.counters.accept_errors.add();
-        if (failure == accept_failure::next) {
-            one_less_is_left();
+        if (failure != accept_failure::exhausted) {
             return false;
         }
-        if (failure == accept_failure::exhausted) {
-            refuse_one();
-        }
+        refuse_one();
         back_off(error);
         return true;
     }
@@ -271,40 +294,33 @@ private:
         reserve_.reset();
         asio::ip::tcp::endpoint remote;
         std::error_code error;
-        if (const auto client = sockets_.accept(remote, error)) {
+        if (const auto client = accept(remote, error)) {
             native::reset_on_close(client.get());
             shard_.counters.refused.add();
-            one_less_is_left();
         }
         reserve_ = native::open_reserve();
     }
 
     void back_off(const std::error_code& error) noexcept
     {
-        const bool is_first = pause_.count() == 0;
-        pause_ = std::clamp(pause_ * 2, shortest_pause, longest_pause);
+        const bool is_first = !pause_.is_on();
         state_ = state::backing_off;
-        shard_.schedule(*this, shard::clock::now() + pause_);
+        shard_.schedule(*this, shard::clock::now() + pause_.grow());
         if (is_first) {
-            report(error);
+            events_.failing(error, sockets_.local_endpoint());
         }
     }
 
-    void report(const std::error_code& error) noexcept
+    /// Of listening sockets; of each once, until it works again.
+    void tell_news() noexcept
     {
-        const std::error_code code = told_accept_failure(error);
-        shard_.counters.pauses.add();
-        const auto tell = [&](std::string_view what) {
-            shard_.hooks.emit(error_event{.code = code, .what = what});
-            emit(server_event_kind::paused, code, what);
-        };
-        std::string what;
-        try {
-            what = "accept: " + error.message();
-        } catch (...) { // no memory for the words
-            return tell("accept");
+        if (const auto news = sockets_.take_news()) {
+            if (news->error) {
+                events_.failing(news->error, news->local);
+            } else {
+                events_.accepting_again(news->local);
+            }
         }
-        tell(what);
     }
 
     void pause_at_limit()
@@ -317,11 +333,7 @@ private:
             return back_off(std::make_error_code(std::errc::not_enough_memory));
         }
         if (is_news) {
-            shard_.counters.pauses.add();
-            report_limit("max_connections");
-            emit(
-                server_event_kind::paused, errc::too_many_connections,
-                "max_connections are open; clients wait in the kernel's queue");
+            events_.pausing_at_limit(sockets_.local_endpoint());
         }
     }
 
@@ -394,12 +406,13 @@ private:
     void accepting_again()
     {
         if (std::exchange(state_, state::accepting) != state::accepting) {
-            pause_ = {};
-            emit(server_event_kind::resumed, {}, "accepting again");
+            pause_.end();
+            events_.accepting_again(sockets_.local_endpoint());
         }
     }
 
-    static void pause_over(node& expired, time_point)
+    /// A pause is over, or the rest of a listening socket.
+    static void time_to_go_on(node& expired, time_point)
     {
         auto& self = static_cast<acceptor&>(expired);
         if (self.state_ == state::making_room) {
@@ -409,35 +422,16 @@ private:
         }
     }
 
-public:
-    /// Says that a limit was met; at most once a second.
-    void report_limit(std::string_view what)
-    {
-        const auto now = shard::clock::now();
-        if (now - limit_reported_at_ >= std::chrono::seconds(1)) {
-            limit_reported_at_ = now;
-            emit(server_event_kind::limit_reached, errc::too_many_connections, what);
-        }
-    }
-
-    void emit(server_event_kind kind, std::error_code code, std::string_view what) noexcept
-    {
-        shard_.hooks.emit(server_event{
-            .kind = kind, .local = sockets_.local_endpoint(), .code = code, .what = what});
-    }
-
-private:
     shard& shard_;
     const std::shared_ptr<connection_limit> limit_;
     place_bell place_bell_;
     accept_sink& sink_;
+    accept_events events_;
     listening_sockets sockets_;
     native::descriptor reserve_;
     parked_client parked_;
     state state_ = state::accepting;
-    std::optional<std::size_t> left_; // to be taken before it closes; empty: without end
-    std::chrono::milliseconds pause_{0};
-    time_point limit_reported_at_ = {};
+    retry_pause pause_; // of all of them, for want of descriptors or memory
 };
 } // namespace fairlead::detail
 

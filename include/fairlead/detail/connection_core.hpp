@@ -160,25 +160,26 @@ public:
         return true;
     }
 
-    /// The drain has begun, and of this connection nothing has arrived.
-    void close_unbegun()
+    /// The drain has begun. What has not, or has nothing to finish, ends now; a handshake that has
+    /// begun goes on, and the request behind it is served.
+    void send_home()
     {
-        woken_by_drain_ = true;
-        stop_now(close_reason::drained, errc::draining);
+        if (has_begun()) {
+            drain_begins();
+        } else {
+            woken_by_drain_ = true;
+            stop_now(close_reason::drained, errc::draining);
+        }
     }
 
-    /// When it was opened during the drain, and its first request has not come: that has had its
-    /// time, or has it until the time that is returned. `max()`: nothing is waited for.
+    /// When its first request is late, it has had its time; else that is returned.
     time_point await_first_request(time_point now)
     {
-        if (!owes_first_reply_) {
-            return time_point::max();
+        const time_point due = first_request_due();
+        if (now < due) {
+            return due;
         }
-        const time_point late = opened_at_ + longest_wait_for_first_request;
-        if (now < late) {
-            return late;
-        }
-        drain_begins();
+        send_home();
         return time_point::max();
     }
 
@@ -265,6 +266,9 @@ public:
         const auto timeout = server.config.pre_open_timeout;
         begin_phase(
             phase::pre_open, timeout.count() > 0 ? later(accepted_at, timeout) : time_point::max());
+        if (server.draining) {
+            server.awaits_first_request(accepted_at + longest_wait_for_first_request);
+        }
     }
 
     /// The handler starts.
@@ -276,7 +280,7 @@ public:
         if (server.draining) { // its first request is on its way: it was begun before the drain
             owes_first_reply_ = true;
             opened_at_ = clock::now();
-            server.opened_in_drain(opened_at_ + longest_wait_for_first_request);
+            server.awaits_first_request(opened_at_ + longest_wait_for_first_request);
         }
         emit(connection_event_kind::opened);
         look_at_deadlines(clock::now());

@@ -136,6 +136,15 @@ public:
         return phase_ != phase::pre_open || stream.is_tls() || stream.input_size() != 0;
     }
 
+    /// In a drain: by when the first bytes must come of who was accepted in it, or opened; `max()`:
+    /// they are not waited for. Who has not begun then was accepted in it.
+    time_point first_request_due() noexcept
+    {
+        return !has_begun()        ? accepted_at + longest_wait_for_first_request
+               : owes_first_reply_ ? opened_at_ + longest_wait_for_first_request
+                                   : time_point::max();
+    }
+
     /// The peer has finished or reset, or the connection was stopped.
     bool has_ended() const noexcept
     {

@@ -45,7 +45,7 @@ public:
         } else if (is_transport_error_) {
             const std::error_code error = error_;
             note(
-                is_reset() ? close_reason::peer_reset : close_reason::transport_error,
+                is_reset(error) ? close_reason::peer_reset : close_reason::transport_error,
                 errc::connection_closed, error);
             is_transport_error_ = true;
         } else {
@@ -143,6 +143,13 @@ public:
         return is_transport_error_ && error_ == asio::error::connection_reset;
     }
 
+    /// Such errors are the peer's reset, however the kernel calls it.
+    static bool is_reset(const std::error_code& error) noexcept
+    {
+        return error == asio::error::connection_reset || error == asio::error::broken_pipe ||
+               error == asio::error::connection_aborted;
+    }
+
     /// The kernel has given the connection up; nothing can be sent any more.
     bool is_lost() const noexcept
     {
@@ -153,12 +160,6 @@ private:
     std::error_code transport_error() const noexcept
     {
         return is_transport_error_ ? error_ : std::error_code();
-    }
-
-    bool is_reset() const noexcept
-    {
-        return error_ == asio::error::connection_reset || error_ == asio::error::broken_pipe ||
-               error_ == asio::error::connection_aborted;
     }
 
     std::error_code error_;   // the first that an operation met; later, the cause of the end

@@ -6,6 +6,7 @@
 #include <fairlead/config.hpp>
 #include <fairlead/detail/address.hpp>
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/listen_queue.hpp>
 #include <fairlead/detail/native.hpp>
 
 #include <asio/io_context.hpp>

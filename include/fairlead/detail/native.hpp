@@ -11,7 +11,6 @@
 #include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -413,34 +412,6 @@ inline std::error_code share_port([[maybe_unused]] int fd) noexcept
 #else
     return std::make_error_code(std::errc::operation_not_supported);
 #endif
-}
-
-/// Clients that wait in the queue of a listening socket, at most `bound`; none when it does not
-/// listen. `bound` where the kernel does not tell (only Linux does, tcp(7)).
-inline std::size_t queued_clients([[maybe_unused]] int fd, std::size_t bound) noexcept
-{
-#if defined(__linux__)
-    tcp_info info = {};
-    socklen_t size = sizeof info;
-    constexpr int listening = 10; // TCP_LISTEN, which not every libc names
-    if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) {
-        return info.tcpi_state == listening ? std::min<std::size_t>(info.tcpi_unacked, bound) : 0;
-    }
-#endif
-    return bound;
-}
-
-/// The longest listen queue that the kernel allows; 0: unknown.
-inline int longest_backlog() noexcept
-{
-#if defined(__linux__)
-    const descriptor file(::open("/proc/sys/net/core/somaxconn", O_RDONLY | O_CLOEXEC));
-    char text[16] = {};
-    if (file && ::read(file.get(), text, sizeof text - 1) > 0) {
-        return std::atoi(text);
-    }
-#endif
-    return 0;
 }
 } // namespace fairlead::detail::native
 

@@ -296,7 +296,7 @@ private:
         client.place.give_back();
     }
 
-    void opened_in_drain(time_point late) override
+    void awaits_first_request(time_point late) override
     {
         schedule_by(first_request_timer_, late);
     }
@@ -329,7 +329,7 @@ private:
             drain_.begin(asked_at);
             acceptor_.begin_to_finish();
             acceptor_.emit(server_event_kind::draining, {}, "no longer accepting");
-            sweep([this](connection_core& each) { send_home(each); });
+            sweep([](connection_core& each) { each.send_home(); });
         } else if (state_.load() != server_state::draining) {
             acceptor_.close();
             stop();
@@ -343,32 +343,16 @@ private:
         if (ends <= clock::now()) {
             acceptor_.close();
         } else if (is_first) {
-            schedule(first_request_timer_, clock::now() + longest_wait_for_first_request);
             acceptor_.finish();
         }
         stop_when_drained();
-    }
-
-    /// What has not begun, or has nothing to finish, ends now. A handshake that has begun goes on,
-    /// and the request behind it is served.
-    void send_home(connection_core& client)
-    {
-        if (client.has_begun()) {
-            client.drain_begins();
-        } else {
-            client.close_unbegun();
-        }
     }
 
     void first_requests_are_late()
     {
         auto next = time_point::max();
         sweep([&next, now = clock::now()](connection_core& each) {
-            if (each.has_begun()) {
-                next = std::min(next, each.await_first_request(now));
-            } else {
-                each.close_unbegun();
-            }
+            next = std::min(next, each.await_first_request(now));
         });
         schedule_by(first_request_timer_, next);
         stop_when_drained();

@@ -29,11 +29,29 @@ inline void handshake_failed(connection_operations& connection, const std::error
         .remote = connection.remote});
 }
 
-/// The peer left without a word that could fail: nobody's error.
-inline void peer_left(connection_operations& connection, const native::io_result& end)
+/// The transport failed, and no handler will hear of it.
+inline void transport_failed(connection_operations& connection, const std::error_code& error)
 {
-    connection.pre_open_failed(
-        end.error ? close_reason::peer_reset : close_reason::peer_closed, end.error);
+    connection.pre_open_failed(close_reason::transport_error, error);
+    const std::string what = "before the handler: " + error.message();
+    connection.server.hooks.emit(error_event{
+        .code = error,
+        .what = what,
+        .connection_id = connection.id(),
+        .remote = connection.remote});
+}
+
+/// The socket has come to its end before the handler. That the peer left without a word that could
+/// fail is nobody's error.
+inline void ended_early(connection_operations& connection, const native::io_result& end)
+{
+    if (!end.error) {
+        connection.pre_open_failed(close_reason::peer_closed, {});
+    } else if (ending::is_reset(end.error)) {
+        connection.pre_open_failed(close_reason::peer_reset, end.error);
+    } else {
+        transport_failed(connection, end.error);
+    }
 }
 
 /// Waits for the client's first byte, and leaves it. A client that leaves without one (a port scan,
@@ -47,7 +65,7 @@ inline asio::awaitable<std::optional<std::byte>> await_hello(connection_operatio
             co_return std::nullopt;
         }
         if (error) {
-            connection.pre_open_failed(close_reason::transport_error, error);
+            transport_failed(connection, error);
             co_return std::nullopt;
         }
         std::byte first = {};
@@ -56,7 +74,7 @@ inline asio::awaitable<std::optional<std::byte>> await_hello(connection_operatio
             co_return first;
         }
         if (!input.would_block) { // a wait may end for nothing
-            peer_left(connection, input);
+            ended_early(connection, input);
             co_return std::nullopt;
         }
     }
@@ -98,7 +116,7 @@ inline asio::awaitable<bool> await_place(
         co_await visitor.bed().sleep();
     }
     if (visitor.is_queued() && !connection.is_stopped()) {
-        peer_left(connection, connection.stream.discard());
+        ended_early(connection, connection.stream.discard());
     }
     co_return !connection.is_stopped();
 }

@@ -102,8 +102,9 @@ public:
     /// A handler has got its first bytes.
     virtual void first_bytes_read(connection_core& connection) noexcept = 0;
 
-    /// A handler has started during the drain; its first request has time until `late`.
-    virtual void opened_in_drain(time_point late) = 0;
+    /// A client was accepted, or a handler has started, during the drain; what comes first has time
+    /// until `late`.
+    virtual void awaits_first_request(time_point late) = 0;
 
     /// Where TLS handshakes wait for their turn.
     virtual handshake_gate& gate() noexcept = 0;

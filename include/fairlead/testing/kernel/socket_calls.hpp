@@ -72,12 +72,12 @@ inline answer accept_as(kernel& in, call which, int fd, sockaddr* from, socklen_
         if (!one) {
             return listener ? -ENOTSOCK : -EBADF;
         }
-        if (one->state() != tcp_socket::phase::listening) {
-            return -EINVAL;
-        }
         // As Linux: first the descriptor, so that a client is not lost for want of one.
         if (in.table.is_full(in.is_peer())) {
             return -EMFILE;
+        }
+        if (one->state() != tcp_socket::phase::listening) {
+            return -EINVAL;
         }
         const auto client = one->take_client();
         if (!client) {
