@@ -238,9 +238,10 @@ public:
     /// that is pending goes first, and so do messages of a `framed` that are queued, or wait in a
     /// `send` that has begun. Under TLS the socket may have no room for close_notify just then.
     /// Ignored, or when that wait is cancelled, it is sent all the same, as soon as it can. So await
-    /// the result to know that it is sent. It throws `std::system_error` with what ended the
-    /// connection first, or `asio::error::broken_pipe`: behind a write that was cut, and messages
-    /// that are lost, no end in order is sent.
+    /// the result to know that it is sent. It throws `std::system_error` with what has ended the
+    /// connection meanwhile, or `asio::error::broken_pipe`: behind a write that was cut, and messages
+    /// that are lost, no end in order is sent. When the connection was stopped before, there is
+    /// nothing to do, and it throws nothing.
     half_close shutdown_send()
     {
         return half_close(detail::finish_sending(core_));

@@ -1,5 +1,6 @@
 // How connections and drains end when something else is under way: what was cut ends in a reset,
 // what was asked for is remembered, and what was cancelled does not wait on.
+#include "simulation/wait_for.hpp"
 #include "simulation/workload_servers.hpp"
 #include "support/catch.hpp"
 #include <fairlead/codec/length_prefix.hpp>
@@ -10,8 +11,6 @@
 #include <asio/co_spawn.hpp>
 #include <asio/error.hpp>
 #include <asio/redirect_error.hpp>
-#include <asio/steady_timer.hpp>
-#include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 
@@ -33,12 +32,6 @@ using fairlead::testing::simulation;
 namespace endings
 {
 const std::string much(8U << 20U, 'm');
-
-asio::awaitable<void> wait_for(std::chrono::milliseconds time)
-{
-    asio::steady_timer timer(co_await asio::this_coro::executor, time);
-    co_await timer.async_wait(asio::use_awaitable);
-}
 
 asio::awaitable<void> write_much(connection& client, std::error_code& error)
 {
@@ -73,13 +66,13 @@ FAIRLEAD_SIMULATION(
             asio::co_spawn(
                 client.get_executor(), write_much(client, error),
                 asio::bind_cancellation_slot(cancels.slot(), [](const std::exception_ptr&) {}));
-            co_await wait_for(1s);
+            co_await test::wait_for(1s);
             cancels.emit(asio::cancellation_type::terminal);
-            co_await wait_for(10ms);
+            co_await test::wait_for(10ms);
             if (how != way::idle) {
                 client.close();
             }
-            co_await wait_for(1min);
+            co_await test::wait_for(1min);
         };
         auto& server = sim.serve(
             handler, {.idle_timeout = 2s, .linger = how == way::without_linger ? 0s : 5s});
@@ -149,10 +142,10 @@ FAIRLEAD_SIMULATION("asio::async_write cut by a close is a cut, and no message f
                             to, asio::buffer(much),
                             asio::redirect_error(asio::use_awaitable, failure));
                     }(client, error, written));
-                co_await wait_for(1s);
+                co_await test::wait_for(1s);
                 CHECK(messages.try_send("a message"));
                 client.close();
-                co_await wait_for(3s);
+                co_await test::wait_for(3s);
             },
             config);
         auto& client = is_tls ? sim.connect_tls(server) : sim.connect(server);
@@ -195,7 +188,7 @@ FAIRLEAD_SIMULATION("an output that is empty keeps nobody's write from being cut
             co_await messages.write("");
             client.spawn(write_much(client, error));
             client.close();
-            co_await wait_for(3s);
+            co_await test::wait_for(3s);
         },
         {.linger = 10s});
     auto& client = sim.connect(server);
@@ -217,13 +210,13 @@ FAIRLEAD_SIMULATION(
         co_await messages.send("go");
         co_await messages.flush();
         client.spawn([](auto& sender, auto& first, auto& second) -> asio::awaitable<void> {
-            co_await wait_for(500ms);
+            co_await test::wait_for(500ms);
             co_await sender.send("too early", first);
-            co_await wait_for(3s);
+            co_await test::wait_for(3s);
             co_await sender.send("in time", second);
         }(messages, meanwhile, afterwards));
         co_await client.start_tls(context);
-        co_await wait_for(10s);
+        co_await test::wait_for(10s);
         co_await messages.send("done");
     });
     auto& client = sim.connect(server, {.latency = 300ms});
@@ -253,9 +246,9 @@ FAIRLEAD_SIMULATION("who writes and writes does not keep another from finishing"
                         count += end ? 0 : 1;
                     }
                 }(client, whole, error));
-                co_await wait_for(1s);
+                co_await test::wait_for(1s);
                 co_await client.shutdown_send();
-                co_await wait_for(1s);
+                co_await test::wait_for(1s);
             },
             config);
         auto& client = is_tls ? sim.connect_tls(server) : sim.connect(server);
@@ -281,9 +274,9 @@ FAIRLEAD_SIMULATION(
         auto& server = sim.serve(
             [&](connection& client) -> asio::awaitable<void> {
                 client.spawn(write_much(client, error));
-                co_await wait_for(10ms);
+                co_await test::wait_for(10ms);
                 client.shutdown_send();
-                co_await wait_for(10min);
+                co_await test::wait_for(10min);
             },
             config);
         auto& client = is_tls ? sim.connect_tls(server) : sim.connect(server);
@@ -306,7 +299,7 @@ FAIRLEAD_SIMULATION("nothing is written behind a close_notify that waits for roo
                 co_await of.shutdown_send();
             }(client));
             co_await client.write(asio::buffer("late", 4), error);
-            co_await wait_for(1s);
+            co_await test::wait_for(1s);
         },
         {.tls = workload::tls_rules()});
     sim.connect_tls(server).expect("hello").expect_end();
@@ -365,7 +358,7 @@ FAIRLEAD_SIMULATION("a read of TLS that is cancelled between its event and its a
                 }
                 cancelled_at = sim.now();
                 closes ? client.close() : cancels.emit(asio::cancellation_type::terminal);
-                co_await wait_for(1min);
+                co_await test::wait_for(1min);
             },
             {.idle_timeout = 0s, .tls = workload::tls_rules()});
         auto& client = sim.connect_tls(server);

@@ -1,5 +1,6 @@
 // The memory that operations of a connection ask their handlers for: where it comes from, and what
 // is left when there is none.
+#include "simulation/wait_for.hpp"
 #include "support/catch.hpp"
 #include <fairlead/server.hpp>
 #include <fairlead/testing/catch2.hpp>
@@ -8,9 +9,7 @@
 #include <asio/cancellation_signal.hpp>
 #include <asio/error.hpp>
 #include <asio/redirect_error.hpp>
-#include <asio/steady_timer.hpp>
 #include <asio/strand.hpp>
-#include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 
 #include <array>
@@ -95,12 +94,6 @@ struct handler
     std::error_code* told;
     Executor executor;
 };
-
-asio::awaitable<void> wait_for(std::chrono::milliseconds time)
-{
-    asio::steady_timer timer(co_await asio::this_coro::executor, time);
-    co_await timer.async_wait(asio::use_awaitable);
-}
 } // namespace handler_memory
 
 using namespace handler_memory;
@@ -124,7 +117,7 @@ FAIRLEAD_SIMULATION("an operation uses its handler's memory, wherever the handle
         } else {
             start(client.get_executor());
         }
-        co_await wait_for(1s);
+        co_await test::wait_for(1s);
     });
     sim.connect(server).send("y").expect("x");
     sim.advance(2s);
@@ -174,9 +167,9 @@ FAIRLEAD_SIMULATION(
             client.async_write_some(
                 asio::buffer(much),
                 asio::bind_cancellation_slot(stop.slot(), callback{&memory, &told, executor}));
-            co_await wait_for(10ms);
+            co_await test::wait_for(10ms);
             stop.emit(asio::cancellation_type::terminal);
-            co_await wait_for(10ms);
+            co_await test::wait_for(10ms);
         }
         memory.is_empty = true;
         try {
@@ -184,7 +177,7 @@ FAIRLEAD_SIMULATION(
         } catch (const std::bad_alloc&) {
             has_thrown = true;
         }
-        co_await wait_for(5s);
+        co_await test::wait_for(5s);
         co_await client.write(asio::buffer("after", 5));
     });
     auto& client = sim.connect(server);

@@ -1,5 +1,6 @@
 // What a connection sends, and how that ends: nothing comes into the middle of an operation, the
 // end is not told before it is sent, and it never stands behind a part.
+#include "simulation/wait_for.hpp"
 #include "simulation/workload_servers.hpp"
 #include "support/catch.hpp"
 #include <fairlead/codec/length_prefix.hpp>
@@ -13,7 +14,6 @@
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/steady_timer.hpp>
-#include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 
@@ -42,12 +42,6 @@ using result = std::optional<std::error_code>; // of what has completed
 const std::string much(8U << 20U, 'm');
 const server_config patient{.idle_timeout = 0s, .write_timeout = 0s, .tls = workload::tls_rules()};
 const fairlead::codec::length_prefix long_frames{.max_frame = 64U << 20U};
-
-asio::awaitable<void> wait_for(std::chrono::milliseconds time)
-{
-    asio::steady_timer timer(co_await asio::this_coro::executor, time);
-    co_await timer.async_wait(asio::use_awaitable);
-}
 
 asio::awaitable<void> write_much(connection& client, result& told)
 {
@@ -131,7 +125,7 @@ fairlead::testing::peer& interrupted(
         [state, told, write](connection& client) -> asio::awaitable<void> {
             state->client = &client;
             co_await write(client, *told);
-            co_await wait_for(1s);
+            co_await test::wait_for(1s);
         },
         {.io_events = true});
     server.on_connection([state](const connection_event& event) {
@@ -186,11 +180,11 @@ FAIRLEAD_SIMULATION("an end that was asked for does not stand behind a part of a
         asio::co_spawn(
             client.get_executor(), write_much(client, written),
             asio::bind_cancellation_slot(cancels.slot(), [](const std::exception_ptr&) {}));
-        co_await wait_for(500ms);
+        co_await test::wait_for(500ms);
         client.spawn(finish(client, end));
-        co_await wait_for(500ms);
+        co_await test::wait_for(500ms);
         cancels.emit(asio::cancellation_type::terminal);
-        co_await wait_for(1s);
+        co_await test::wait_for(1s);
     });
     auto& client = sim.connect(server);
     client.stall();
@@ -208,7 +202,7 @@ FAIRLEAD_SIMULATION("an end that was asked for does not stand behind messages th
     auto& server = sim.serve([&](connection& client) -> asio::awaitable<void> {
         co_await send_much(client, sent);
         client.shutdown_send();
-        co_await wait_for(5s);
+        co_await test::wait_for(5s);
     });
     auto& client = sim.connect(server);
     client.stall();
@@ -228,10 +222,10 @@ FAIRLEAD_SIMULATION("close_notify for which there is no room leaves though nobod
     std::size_t bytes = 0;
     auto& server = sim.serve(
         [&](connection& client) -> asio::awaitable<void> {
-            co_await wait_for(1s);
+            co_await test::wait_for(1s);
             // So many fill every buffer on the way, and nothing waits.
             bytes = co_await client.write(asio::buffer(much, 23 * 16384 + 15856));
-            co_await wait_for(10ms);
+            co_await test::wait_for(10ms);
             asio::cancellation_signal cancels;
             if (is_cancelled) {
                 asio::co_spawn(
@@ -240,9 +234,9 @@ FAIRLEAD_SIMULATION("close_notify for which there is no room leaves though nobod
             } else {
                 client.shutdown_send();
             }
-            co_await wait_for(10ms);
+            co_await test::wait_for(10ms);
             cancels.emit(asio::cancellation_type::terminal);
-            co_await wait_for(1min);
+            co_await test::wait_for(1min);
         },
         patient);
     auto& client = sim.connect_tls(server);
@@ -263,10 +257,10 @@ FAIRLEAD_SIMULATION("no step of an operation follows a close_notify that waits f
     auto& server = sim.serve(
         [&](connection& client) -> asio::awaitable<void> {
             client.spawn(beat_twice(client, beats));
-            co_await wait_for(1500ms);
+            co_await test::wait_for(1500ms);
             co_await client.write(asio::buffer(much, 23 * 16384 + 15830));
             co_await finish(client, end);
-            co_await wait_for(20s);
+            co_await test::wait_for(20s);
         },
         patient);
     auto& client = sim.connect_tls(server);
@@ -330,7 +324,7 @@ FAIRLEAD_SIMULATION("no message comes between two steps of asio::async_write", s
         if (closes) {
             client.close();
         }
-        co_await wait_for(10s);
+        co_await test::wait_for(10s);
     });
     auto& client = sim.connect(server);
     sim.advance(1min);
@@ -347,11 +341,11 @@ FAIRLEAD_SIMULATION("asio::async_write that is left in its middle is no end in o
         asio::co_spawn(
             client.get_executor(), write_much_composed(client, written),
             asio::bind_cancellation_slot(cancels.slot(), [](const std::exception_ptr&) {}));
-        co_await wait_for(1s);
+        co_await test::wait_for(1s);
         if (!fails) {
             cancels.emit(asio::cancellation_type::terminal);
         }
-        co_await wait_for(5s);
+        co_await test::wait_for(5s);
     });
     auto& client = sim.connect(server);
     client.stall();
@@ -379,15 +373,15 @@ FAIRLEAD_SIMULATION("whoever waits for our end is told why it cannot be sent", s
     auto& server = sim.serve(
         [&](connection& client) -> asio::awaitable<void> {
             client.spawn(write_much(client, written));
-            co_await wait_for(10ms);
+            co_await test::wait_for(10ms);
             client.spawn(finish(client, end));
-            co_await wait_for(1s);
+            co_await test::wait_for(1s);
             if (way == 0) {
                 client.close();
             } else if (way == 1) {
                 client.abort();
             }
-            co_await wait_for(30s);
+            co_await test::wait_for(30s);
         },
         config);
     auto& client = way == 4 ? sim.connect_tls(server) : sim.connect(server);
@@ -416,13 +410,13 @@ FAIRLEAD_SIMULATION("an end that is asked for in a handshake is told when it is 
         co_await client.read_some(asio::buffer(buffer));
         co_await client.write(asio::buffer("go\n", 3));
         client.spawn([](connection& of, auto& in, auto& when) -> asio::awaitable<void> {
-            co_await wait_for(100ms);
+            co_await test::wait_for(100ms);
             co_await of.shutdown_send();
             when = in.now();
         }(client, sim, told));
         co_await client.start_tls(context);
         secured = sim.now();
-        co_await wait_for(10s);
+        co_await test::wait_for(10s);
     });
     auto& client = sim.connect(server, {.latency = 300ms});
     client.send("STARTTLS\n").expect("go\n");
@@ -447,10 +441,10 @@ FAIRLEAD_SIMULATION("the peer's end stays one though our close_notify has failed
                 co_await from.read_some(asio::buffer(buffer), error);
                 told = error;
             }(client, read));
-            co_await wait_for(10ms);
+            co_await test::wait_for(10ms);
             sim.fail("send*", ENOBUFS);
             co_await finish(client, end);
-            co_await wait_for(10s);
+            co_await test::wait_for(10s);
         },
         patient);
     auto& client = sim.connect_tls(server);
@@ -470,7 +464,7 @@ FAIRLEAD_SIMULATION(
     config.tls = is_tls ? config.tls : std::nullopt;
     auto& server = sim.add_server(
         [](connection& client) -> asio::awaitable<void> {
-            co_await wait_for(1s);
+            co_await test::wait_for(1s);
             co_await client.shutdown_send();
         },
         config);
@@ -491,7 +485,7 @@ FAIRLEAD_SIMULATION("a large message behind one that waits for a write leaves th
     auto& server = sim.serve([&](connection& client) -> asio::awaitable<void> {
         fairlead::framed messages(client, long_frames);
         client.spawn([](auto& through, auto& is_done) -> asio::awaitable<void> {
-            co_await wait_for(1ms);
+            co_await test::wait_for(1ms);
             co_await through.send("small");
             co_await through.flush();
             is_done = true;
@@ -533,7 +527,7 @@ FAIRLEAD_SIMULATION(
             client, asio::buffer(much), meanwhile,
             asio::redirect_error(asio::use_awaitable, failure));
         written = failure;
-        co_await wait_for(1s);
+        co_await test::wait_for(1s);
     });
     auto& client = sim.connect(server);
     sim.advance(1min);
@@ -566,16 +560,16 @@ FAIRLEAD_SIMULATION("whoever has begun to send goes before the end that is asked
             }
             told = error;
         }(messages, payloads, is_one, first));
-        co_await wait_for(10ms);
+        co_await test::wait_for(10ms);
         client.spawn([](auto& through, auto& told) -> asio::awaitable<void> {
             std::error_code error;
             co_await through.send(std::string_view(much), error); // waits for its turn
             told = error;
         }(messages, last));
-        co_await wait_for(10ms);
+        co_await test::wait_for(10ms);
         co_await client.shutdown_send();
         CHECK(last == std::error_code());
-        co_await wait_for(10ms);
+        co_await test::wait_for(10ms);
     });
     auto& client = sim.connect(server);
     client.drip(1U << 17U, 1ms);
