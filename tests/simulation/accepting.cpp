@@ -186,6 +186,28 @@ FAIRLEAD_SIMULATION(
 }
 
 FAIRLEAD_SIMULATION(
+    "a listening socket that breaks during a pause does not keep it from ending", sim)
+{
+    const bool is_v6 = GENERATE(false, true);
+    auto& server = sim.serve(
+        workload::echo, {.address = "localhost:0",
+                         .accepts_per_wakeup = 1,
+                         .max_connections = 1,
+                         .at_limit = fairlead::limit_policy::pause,
+                         .linger = 0s});
+    auto& first = sim.connect(endpoint_of(server, !is_v6)).send("1").expect("1");
+    sim.connect(endpoint_of(server, is_v6)).send("2"); // accepting pauses
+    sim.advance(10ms);
+    sim.fail("accept4", EINVAL, {.times = 0, .descriptor = listener_of(sim, is_v6)});
+    first.close();
+    sim.advance(20s);
+    for (int i = 0; i < 5; ++i) {
+        sim.connect(endpoint_of(server, !is_v6)).send("x").expect("x").close();
+        sim.advance(1s);
+    }
+}
+
+FAIRLEAD_SIMULATION(
     "a drain takes who waits at a socket that breaks and mends, and no newcomer", sim)
 {
     for (const bool is_v6 : {false, true}) {

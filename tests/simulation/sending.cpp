@@ -478,6 +478,52 @@ FAIRLEAD_SIMULATION(
     CHECK_FALSE(*is_told);
 }
 
+FAIRLEAD_SIMULATION("what had arrived before a reset is read behind an end that fails", sim)
+{
+    const bool is_awaited = GENERATE(false, true);
+    result end;
+    result last;
+    std::string read;
+    auto& server = sim.serve([&](connection& client) -> asio::awaitable<void> {
+        co_await test::wait_for(1s);
+        if (is_awaited) {
+            co_await finish(client, end);
+        } else {
+            client.shutdown_send();
+        }
+        std::array<char, 64> buffer;
+        std::error_code error;
+        const auto bytes = co_await client.read_some(asio::buffer(buffer), error);
+        read.assign(buffer.data(), bytes);
+        co_await client.read_some(asio::buffer(buffer), error);
+        last = error;
+    });
+    auto& client = sim.connect(server);
+    client.send("request");
+    sim.advance(500ms);
+    client.reset();
+    sim.advance(10s);
+    CHECK(end == (is_awaited ? result(asio::error::broken_pipe) : result()));
+    CHECK(read == "request");
+    CHECK(last == std::error_code(asio::error::connection_reset));
+    CHECK(server.stats().closed_by(fairlead::close_reason::peer_reset) == 1);
+}
+
+FAIRLEAD_SIMULATION("a write does not overtake the message before it", sim)
+{
+    std::error_code error;
+    auto& server = sim.serve([&](connection& client) -> asio::awaitable<void> {
+        fairlead::framed messages(client, fairlead::codec::line{});
+        co_await client.write(asio::buffer("0", 1));
+        co_await messages.send("message");
+        co_await client.write(asio::buffer("1", 1), error);
+        co_await messages.flush();
+        co_await client.write(asio::buffer("2", 1));
+    });
+    sim.connect(server).expect("0message\n2").expect_end();
+    CHECK(error == std::errc::operation_in_progress);
+}
+
 FAIRLEAD_SIMULATION("a large message behind one that waits for a write leaves the queue free", sim)
 {
     result sent;

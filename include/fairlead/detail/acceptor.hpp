@@ -221,6 +221,7 @@ private:
         } else if (skipped) { // a kernel that refuses one after the other would make this spin
             back_off(skipped);
         } else {
+            accepting_again(); // though those that were tried are broken: others may not be
             wait();
         }
     }

@@ -162,11 +162,11 @@ public:
             }
             if (notify.error) {
                 write_cut_ = true;
-                explain(notify.error);
+                sending_failed(notify.error);
                 return true;
             }
         } else if (stream.shutdown_send()) { // the kernel has nobody to send it to
-            explain(asio::error::connection_reset);
+            sending_failed(asio::error::broken_pipe);
             return true;
         }
         sending_finished();
@@ -212,6 +212,12 @@ protected:
     }
 
 private:
+    void sending_failed(const std::error_code& error) noexcept
+    {
+        ending_.sending_failed(error);
+        sending_may_be_over();
+    }
+
     void write_time_begins() noexcept
     {
         if (server.config.write_timeout.count() > 0) {

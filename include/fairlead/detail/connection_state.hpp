@@ -111,8 +111,7 @@ public:
     /// Our direction has ended, or cannot end in order any more.
     bool is_sending_over() const noexcept
     {
-        return has_finished_sending() || has_sent_part() || is_stopped() || !is_open() ||
-               ending_.has_transport_error();
+        return has_finished_sending() || has_sent_part() || !is_open() || ending_.refuses_write();
     }
 
     /// Wakes those who wait for our direction's end.
@@ -184,7 +183,9 @@ public:
     std::error_code refuses_write(write_kind kind) const noexcept
     {
         const bool is_others = kind == write_kind::whole || kind == write_kind::continued;
-        if (is_others && is_writing() && !is_stopped()) {
+        const bool overtakes =
+            kind == write_kind::whole && completes_write_ && output && output->has_unsent();
+        if (is_others && (is_writing() || overtakes) && !is_stopped()) {
             return in_progress();
         }
         if (kind == write_kind::whole) {

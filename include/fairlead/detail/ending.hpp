@@ -26,7 +26,7 @@ public:
         }
         reason_ = reason;
         stop_code_ = code;
-        is_transport_error_ = false;
+        is_transport_error_ = is_sending_error_ = false;
         error_ = cause;
         return true;
     }
@@ -42,7 +42,7 @@ public:
     {
         if (failed) {
             note(close_reason::handler_failed, errc::connection_closed, failure);
-        } else if (is_transport_error_) {
+        } else if (is_transport_error_ || is_sending_error_) {
             const std::error_code error = error_;
             note(
                 is_reset(error) ? close_reason::peer_reset : close_reason::transport_error,
@@ -76,6 +76,15 @@ public:
         return error;
     }
 
+    /// Nothing can be sent any more; what had arrived can still be read, and then the read says why.
+    void sending_failed(const std::error_code& error) noexcept
+    {
+        if (!is_noted() && !is_transport_error_) {
+            error_ = error;
+            is_sending_error_ = true;
+        }
+    }
+
     /// The exception is the way in which the handler learnt of something that is a close reason
     /// already.
     bool explains(const std::exception_ptr& exception) const
@@ -84,7 +93,7 @@ public:
             std::rethrow_exception(exception);
         } catch (const std::system_error& error) {
             return (is_noted() && (error.code() == stop_code() || error.code() == error_)) ||
-                   (is_transport_error_ && error.code() == error_) ||
+                   ((is_transport_error_ || is_sending_error_) && error.code() == error_) ||
                    (peer_finished_ && error.code() == asio::error::eof);
         } catch (...) {
             return false;
@@ -129,7 +138,7 @@ public:
 
     std::error_code refuses_write() const noexcept
     {
-        return is_noted() ? stop_code() : transport_error();
+        return is_noted() ? stop_code() : is_sending_error_ ? error_ : transport_error();
     }
 
     bool has_transport_error() const noexcept
@@ -166,6 +175,7 @@ private:
     errc stop_code_ = errc(); // none: the connection is not ending
     close_reason reason_ = close_reason::handler_returned;
     bool is_transport_error_ = false;
+    bool is_sending_error_ = false;
     bool peer_finished_ = false;
 };
 } // namespace fairlead::detail
