@@ -1,14 +1,12 @@
 // Accepting when listening sockets break, descriptors are short or a drain has begun: nobody pays for
 // what is not his, what is wrong is told once, and nothing goes round in a circle.
+#include "simulation/wait_for.hpp"
 #include "simulation/workload_servers.hpp"
 #include "support/catch.hpp"
 #include <fairlead/testing/catch2.hpp>
 #include <fairlead/testing/kernel/tcp_socket.hpp>
 
 #include <asio/error.hpp>
-#include <asio/steady_timer.hpp>
-#include <asio/this_coro.hpp>
-#include <asio/use_awaitable.hpp>
 
 #include <algorithm>
 #include <map>
@@ -27,19 +25,26 @@ using fairlead::testing::simulation;
 namespace accepting
 {
 /// A handler that reads a byte, works for so long, and answers.
-auto answers_after(std::chrono::milliseconds work)
+class answers_after
 {
-    return [work](connection& client) -> asio::awaitable<void> {
+public:
+    explicit answers_after(std::chrono::milliseconds work) : work_(work)
+    {}
+
+    asio::awaitable<void> operator()(connection& client) const
+    {
         char request = 0;
         std::error_code error;
         if (co_await client.readable(error) &&
             co_await client.read_some(asio::buffer(&request, 1), error) != 0) {
-            asio::steady_timer timer(co_await asio::this_coro::executor, work);
-            co_await timer.async_wait(asio::use_awaitable);
+            co_await test::wait_for(work_);
             co_await client.write(asio::buffer("x", 1), error);
         }
-    };
-}
+    }
+
+private:
+    std::chrono::milliseconds work_;
+};
 
 template <typename Server>
 asio::awaitable<void> drain(Server& server)

@@ -39,22 +39,22 @@ namespace sending
 {
 using result = std::optional<std::error_code>; // of what has completed
 
-const std::string much(8U << 20U, 'm');
+const std::string large(8U << 20U, 'm');
 const server_config patient{.idle_timeout = 0s, .write_timeout = 0s, .tls = workload::tls_rules()};
 const fairlead::codec::length_prefix long_frames{.max_frame = 64U << 20U};
 
-asio::awaitable<void> write_much(connection& client, result& told)
+asio::awaitable<void> write_large(connection& client, result& told)
 {
     std::error_code error;
-    co_await client.write(asio::buffer(much), error);
+    co_await client.write(asio::buffer(large), error);
     told = error;
 }
 
-asio::awaitable<void> write_much_composed(connection& client, result& told)
+asio::awaitable<void> write_large_composed(connection& client, result& told)
 {
     std::error_code error;
     co_await asio::async_write(
-        client, asio::buffer(much), asio::redirect_error(asio::use_awaitable, error));
+        client, asio::buffer(large), asio::redirect_error(asio::use_awaitable, error));
     told = error;
 }
 
@@ -114,7 +114,7 @@ struct at_second_write
     int writes = 0;
 };
 
-/// Serves one client whose handler writes `much` by `write`, and calls `action` in a hook meanwhile.
+/// Serves one client whose handler writes `large` by `write`, and calls `action` in a hook meanwhile.
 fairlead::testing::peer& interrupted(
     fairlead::testing::simulation& sim, asio::awaitable<void> (*write)(connection&, result&),
     const std::shared_ptr<result>& told, std::function<void(connection&)> action)
@@ -139,11 +139,11 @@ fairlead::testing::peer& interrupted(
     return client;
 }
 
-asio::awaitable<void> send_much(connection& client, result& told)
+asio::awaitable<void> send_large(connection& client, result& told)
 {
     std::error_code error;
     fairlead::framed messages(client, long_frames);
-    co_await messages.send(std::string_view(much), error);
+    co_await messages.send(std::string_view(large), error);
     told = error;
 }
 } // namespace sending
@@ -178,7 +178,7 @@ FAIRLEAD_SIMULATION("an end that was asked for does not stand behind a part of a
     auto& server = sim.serve([&](connection& client) -> asio::awaitable<void> {
         asio::cancellation_signal cancels;
         asio::co_spawn(
-            client.get_executor(), write_much(client, written),
+            client.get_executor(), write_large(client, written),
             asio::bind_cancellation_slot(cancels.slot(), [](const std::exception_ptr&) {}));
         co_await test::wait_for(500ms);
         client.spawn(finish(client, end));
@@ -200,7 +200,7 @@ FAIRLEAD_SIMULATION("an end that was asked for does not stand behind messages th
 {
     result sent;
     auto& server = sim.serve([&](connection& client) -> asio::awaitable<void> {
-        co_await send_much(client, sent);
+        co_await send_large(client, sent);
         client.shutdown_send();
         co_await test::wait_for(5s);
     });
@@ -224,7 +224,7 @@ FAIRLEAD_SIMULATION("close_notify for which there is no room leaves though nobod
         [&](connection& client) -> asio::awaitable<void> {
             co_await test::wait_for(1s);
             // So many fill every buffer on the way, and nothing waits.
-            bytes = co_await client.write(asio::buffer(much, 23 * 16384 + 15856));
+            bytes = co_await client.write(asio::buffer(large, 23 * 16384 + 15856));
             co_await test::wait_for(10ms);
             asio::cancellation_signal cancels;
             if (is_cancelled) {
@@ -258,7 +258,7 @@ FAIRLEAD_SIMULATION("no step of an operation follows a close_notify that waits f
         [&](connection& client) -> asio::awaitable<void> {
             client.spawn(beat_twice(client, beats));
             co_await test::wait_for(1500ms);
-            co_await client.write(asio::buffer(much, 23 * 16384 + 15830));
+            co_await client.write(asio::buffer(large, 23 * 16384 + 15830));
             co_await finish(client, end);
             co_await test::wait_for(20s);
         },
@@ -279,7 +279,7 @@ FAIRLEAD_SIMULATION("no step of an operation follows a close_notify that waits f
 
 FAIRLEAD_SIMULATION("a close in a write hook cuts the operation whose step it was told of", sim)
 {
-    const auto write = GENERATE(write_much_composed, write_much);
+    const auto write = GENERATE(write_large_composed, write_large);
     const auto told = std::make_shared<result>();
     const auto& client = interrupted(sim, write, told, [](connection& of) { of.close(); });
     CHECK(*told == std::error_code(fairlead::errc::connection_closed));
@@ -289,17 +289,17 @@ FAIRLEAD_SIMULATION("a close in a write hook cuts the operation whose step it wa
 
 FAIRLEAD_SIMULATION("an end asked for in a write hook comes behind the whole operation", sim)
 {
-    const auto write = GENERATE(write_much_composed, write_much, send_much);
+    const auto write = GENERATE(write_large_composed, write_large, send_large);
     const auto told = std::make_shared<result>();
     const auto& client = interrupted(sim, write, told, [](connection& of) { of.shutdown_send(); });
     CHECK(*told == std::error_code());
-    CHECK(client.received().size() >= much.size());
+    CHECK(client.received().size() >= large.size());
     CHECK(client.has_ended());
 }
 
 FAIRLEAD_SIMULATION("nothing is written into an operation by a hook", sim)
 {
-    const auto write = GENERATE(write_much_composed, write_much, send_much);
+    const auto write = GENERATE(write_large_composed, write_large, send_large);
     const auto told = std::make_shared<result>();
     const auto refusal = std::make_shared<result>();
     const auto& client = interrupted(sim, write, told, [refusal](connection& of) {
@@ -318,7 +318,7 @@ FAIRLEAD_SIMULATION("no message comes between two steps of asio::async_write", s
     result written;
     auto& server = sim.serve([&](connection& client) -> asio::awaitable<void> {
         fairlead::framed messages(client, fairlead::codec::line{});
-        client.spawn(write_much_composed(client, written));
+        client.spawn(write_large_composed(client, written));
         co_await asio::post(client.get_executor(), asio::use_awaitable);
         CHECK(messages.try_send("message")); // the first step is with the kernel
         if (closes) {
@@ -329,7 +329,7 @@ FAIRLEAD_SIMULATION("no message comes between two steps of asio::async_write", s
     auto& client = sim.connect(server);
     sim.advance(1min);
     CHECK(client.was_reset() == closes);
-    CHECK(client.received().find("message") == (closes ? std::string::npos : much.size()));
+    CHECK(client.received().find("message") == (closes ? std::string::npos : large.size()));
 }
 
 FAIRLEAD_SIMULATION("asio::async_write that is left in its middle is no end in order", sim)
@@ -339,7 +339,7 @@ FAIRLEAD_SIMULATION("asio::async_write that is left in its middle is no end in o
     auto& server = sim.serve([&](connection& client) -> asio::awaitable<void> {
         asio::cancellation_signal cancels;
         asio::co_spawn(
-            client.get_executor(), write_much_composed(client, written),
+            client.get_executor(), write_large_composed(client, written),
             asio::bind_cancellation_slot(cancels.slot(), [](const std::exception_ptr&) {}));
         co_await test::wait_for(1s);
         if (!fails) {
@@ -372,7 +372,7 @@ FAIRLEAD_SIMULATION("whoever waits for our end is told why it cannot be sent", s
     config.linger = 1s;
     auto& server = sim.serve(
         [&](connection& client) -> asio::awaitable<void> {
-            client.spawn(write_much(client, written));
+            client.spawn(write_large(client, written));
             co_await test::wait_for(10ms);
             client.spawn(finish(client, end));
             co_await test::wait_for(1s);
@@ -536,8 +536,8 @@ FAIRLEAD_SIMULATION("a large message behind one that waits for a write leaves th
             co_await through.flush();
             is_done = true;
         }(messages, is_flushed));
-        co_await client.write(asio::buffer(much));
-        co_await messages.send(std::string_view(much).substr(0, 100'000));
+        co_await client.write(asio::buffer(large));
+        co_await messages.send(std::string_view(large).substr(0, 100'000));
         co_await finish(client, sent);
     });
     auto& client = sim.connect(server);
@@ -545,7 +545,7 @@ FAIRLEAD_SIMULATION("a large message behind one that waits for a write leaves th
     sim.advance(1min);
     CHECK(is_flushed);
     CHECK(sent == std::error_code());
-    CHECK(client.received().size() == much.size() + 4 + 5 + 4 + 100'000);
+    CHECK(client.received().size() == large.size() + 4 + 5 + 4 + 100'000);
     CHECK(client.has_ended());
 }
 
@@ -558,7 +558,7 @@ FAIRLEAD_SIMULATION(
         fairlead::framed messages(client, fairlead::codec::line{});
         std::error_code failure;
         const auto meanwhile = [&](const std::error_code& error, std::size_t bytes) {
-            if (bytes != 0 && bytes < much.size() / 2 && !std::exchange(written, failure)) {
+            if (bytes != 0 && bytes < large.size() / 2 && !std::exchange(written, failure)) {
                 if (way == 0) {
                     messages.try_send("message");
                 } else if (way == 1) {
@@ -570,7 +570,7 @@ FAIRLEAD_SIMULATION(
             return error ? 0 : std::size_t(65536);
         };
         co_await asio::async_write(
-            client, asio::buffer(much), meanwhile,
+            client, asio::buffer(large), meanwhile,
             asio::redirect_error(asio::use_awaitable, failure));
         written = failure;
         co_await test::wait_for(1s);
@@ -582,7 +582,7 @@ FAIRLEAD_SIMULATION(
         CHECK_FALSE(client.has_fin());
     } else {
         CHECK(written == std::error_code());
-        CHECK(client.received().substr(0, much.size()) == much);
+        CHECK(client.received().substr(0, large.size()) == large);
         CHECK(client.has_ended());
     }
 }
@@ -591,7 +591,7 @@ FAIRLEAD_SIMULATION("whoever has begun to send goes before the end that is asked
 {
     const bool is_one = GENERATE(false, true);
     constexpr std::size_t count = 100;
-    const std::vector<std::string_view> payloads(count, std::string_view(much).substr(0, 60'000));
+    const std::vector<std::string_view> payloads(count, std::string_view(large).substr(0, 60'000));
     result first;
     result last;
     auto& server = sim.serve([&](connection& client) -> asio::awaitable<void> {
@@ -599,8 +599,8 @@ FAIRLEAD_SIMULATION("whoever has begun to send goes before the end that is asked
         client.spawn([](auto& through, auto& all, auto one, auto& told) -> asio::awaitable<void> {
             std::error_code error;
             if (one) {
-                co_await through.send(std::string_view(much), error);
-                co_await through.send(std::string_view(much), error);
+                co_await through.send(std::string_view(large), error);
+                co_await through.send(std::string_view(large), error);
             } else {
                 co_await through.send_all(all);
             }
@@ -609,7 +609,7 @@ FAIRLEAD_SIMULATION("whoever has begun to send goes before the end that is asked
         co_await test::wait_for(10ms);
         client.spawn([](auto& through, auto& told) -> asio::awaitable<void> {
             std::error_code error;
-            co_await through.send(std::string_view(much), error); // waits for its turn
+            co_await through.send(std::string_view(large), error); // waits for its turn
             told = error;
         }(messages, last));
         co_await test::wait_for(10ms);
@@ -623,6 +623,6 @@ FAIRLEAD_SIMULATION("whoever has begun to send goes before the end that is asked
     CHECK(first == (is_one ? std::error_code(asio::error::broken_pipe) : std::error_code()));
     CHECK(
         client.received().size() ==
-        much.size() + 4 + (is_one ? much.size() + 4 : count * (60'000 + 4)));
+        large.size() + 4 + (is_one ? large.size() + 4 : count * (60'000 + 4)));
     CHECK(client.has_ended());
 }
