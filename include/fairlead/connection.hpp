@@ -240,8 +240,8 @@ public:
     /// Ignored, or when that wait is cancelled, it is sent all the same, as soon as it can. So await
     /// the result to know that it is sent. It throws `std::system_error` with what has ended the
     /// connection meanwhile, or `asio::error::broken_pipe`: behind a write that was cut, and messages
-    /// that are lost, no end in order is sent. When the connection was stopped before, there is
-    /// nothing to do, and it throws nothing.
+    /// that are lost, no end in order is sent. When it had been stopped, or had failed, before, there
+    /// is nothing to do, and nothing is thrown.
     half_close shutdown_send()
     {
         return half_close(detail::finish_sending(core_));

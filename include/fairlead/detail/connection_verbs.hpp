@@ -150,8 +150,8 @@ inline asio::awaitable<void> wait_until_sent(connection_operations& connection)
 /// `connection::shutdown_send`
 inline asio::awaitable<void> finish_sending(connection_operations& connection)
 {
-    if (connection.is_stopped() || !connection.is_open()) {
-        return completed(); // that is on its way, or too late
+    if (connection.end().refuses_write() || !connection.is_open()) {
+        return completed(); // it has ended, as somebody has been told
     }
     connection.sending_shall_end();
     if (connection.output) {
