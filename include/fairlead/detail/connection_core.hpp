@@ -309,14 +309,6 @@ public:
         }
     }
 
-    void sending_finished() noexcept
-    {
-        if (is_open() && !std::exchange(send_finished_, true)) {
-            emit(connection_event_kind::close_write);
-            sending_may_be_over();
-        }
-    }
-
 protected:
     /// What still ran for it has been destroyed with its context, or never began.
     ~connection_core()

@@ -173,6 +173,14 @@ public:
         return true;
     }
 
+    void sending_finished() noexcept
+    {
+        if (is_open() && !std::exchange(send_finished_, true)) {
+            emit(connection_event_kind::close_write);
+            sending_may_be_over();
+        }
+    }
+
     /// What who waits for our direction's end is told when it is over.
     std::error_code why_not_finished() const noexcept
     {
