@@ -154,7 +154,7 @@ FAIRLEAD_SIMULATION("a read that had no memory to wait in is not pending", sim)
 FAIRLEAD_SIMULATION(
     "a write that had no memory to wait in is not pending, and has cut nothing", sim)
 {
-    const std::string much(4U << 20U, 'm');
+    const std::string large(4U << 20U, 'm');
     account memory;
     std::error_code told;
     bool has_thrown = false;
@@ -165,7 +165,7 @@ FAIRLEAD_SIMULATION(
             told = asio::error::would_block;
             asio::cancellation_signal stop;
             client.async_write_some(
-                asio::buffer(much),
+                asio::buffer(large),
                 asio::bind_cancellation_slot(stop.slot(), callback{&memory, &told, executor}));
             co_await test::wait_for(10ms);
             stop.emit(asio::cancellation_type::terminal);
@@ -173,7 +173,7 @@ FAIRLEAD_SIMULATION(
         }
         memory.is_empty = true;
         try {
-            client.async_write_some(asio::buffer(much), callback{&memory, &told, executor});
+            client.async_write_some(asio::buffer(large), callback{&memory, &told, executor});
         } catch (const std::bad_alloc&) {
             has_thrown = true;
         }
