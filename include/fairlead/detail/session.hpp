@@ -17,11 +17,13 @@
 
 namespace fairlead::detail
 {
-inline void handshake_failed(connection_operations& connection, const std::error_code& error)
+/// It failed before its handler, which will not hear of it.
+inline void failed_early(
+    connection_operations& connection, close_reason reason, const std::error_code& error,
+    const char* where)
 {
-    connection.pre_open_failed(close_reason::tls_handshake_failed, error);
-    connection.server.counters.tls_handshakes_failed.add();
-    const std::string what = "TLS handshake: " + error.message();
+    connection.pre_open_failed(reason, error);
+    const std::string what = where + error.message();
     connection.server.hooks.emit(error_event{
         .code = error,
         .what = what,
@@ -29,16 +31,15 @@ inline void handshake_failed(connection_operations& connection, const std::error
         .remote = connection.remote});
 }
 
-/// The transport failed, and no handler will hear of it.
+inline void handshake_failed(connection_operations& connection, const std::error_code& error)
+{
+    connection.server.counters.tls_handshakes_failed.add();
+    failed_early(connection, close_reason::tls_handshake_failed, error, "TLS handshake: ");
+}
+
 inline void transport_failed(connection_operations& connection, const std::error_code& error)
 {
-    connection.pre_open_failed(close_reason::transport_error, error);
-    const std::string what = "before the handler: " + error.message();
-    connection.server.hooks.emit(error_event{
-        .code = error,
-        .what = what,
-        .connection_id = connection.id(),
-        .remote = connection.remote});
+    failed_early(connection, close_reason::transport_error, error, "before the handler: ");
 }
 
 /// The socket has come to its end before the handler. That the peer left without a word that could
