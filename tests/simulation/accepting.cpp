@@ -191,6 +191,40 @@ FAIRLEAD_SIMULATION(
 }
 
 FAIRLEAD_SIMULATION(
+    "without descriptors clients are refused, though another listening socket is broken", sim)
+{
+    for (const int per_wakeup : {1, 16}) {
+        CAPTURE(per_wakeup);
+        auto& server = sim.add_server(
+            workload::echo,
+            {.address = "localhost:0", .accepts_per_wakeup = per_wakeup, .linger = 0s});
+        const auto heard = hear(server);
+        server.start();
+        auto& first = sim.connect(endpoint_of(server, false)).send("x").expect("x");
+        sim.fail("accept4", EINVAL, {.times = 0, .descriptor = listener_of(sim, true)});
+        sim.connect(endpoint_of(server, true));
+        sim.advance(10s);
+        sim.kernel().table.limit = sim.kernel().table.count();
+        std::vector<fairlead::testing::peer*> clients;
+        for (int count = 0; count < 20; ++count) {
+            clients.push_back(&sim.connect(endpoint_of(server, false)).send("p"));
+            sim.advance(1500ms);
+        }
+        CHECK(heard->errors.size() == 2); // each is told of once
+        CHECK(heard->events[fairlead::server_event_kind::paused] == 2);
+        CHECK(heard->events[fairlead::server_event_kind::resumed] == 0);
+        sim.advance(5s);
+        const auto waits = [](const auto* each) { return !each->was_reset(); };
+        CHECK(std::count_if(clients.begin(), clients.end(), waits) == 0);
+        sim.heal();
+        first.close();
+        sim.advance(5s);
+        server.close();
+        sim.advance(1s);
+    }
+}
+
+FAIRLEAD_SIMULATION(
     "a listening socket that breaks during a pause does not keep it from ending", sim)
 {
     const bool is_v6 = GENERATE(false, true);

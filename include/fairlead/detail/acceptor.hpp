@@ -173,6 +173,7 @@ private:
     void accept_batch()
     {
         std::error_code skipped;
+        std::error_code last;
         for (int count = 0; count < shard_.config.accepts_per_wakeup; ++count) {
             if (sockets_.is_finished()) {
                 return finished();
@@ -192,6 +193,7 @@ private:
                     return;
                 }
                 skipped = is_skipped(error) ? error : std::error_code();
+                last = error;
                 continue;
             }
             skipped.clear();
@@ -220,8 +222,10 @@ private:
             finished();
         } else if (skipped) { // a kernel that refuses one after the other would make this spin
             back_off(skipped);
+        } else if (pause_.is_on()) { // those that were tried are broken, and prove nothing
+            back_off(last);
         } else {
-            accepting_again(); // though those that were tried are broken: others may not be
+            accepting_again(); // others may not be broken
             wait();
         }
     }
@@ -295,10 +299,15 @@ private:
         reserve_.reset();
         asio::ip::tcp::endpoint remote;
         std::error_code error;
-        if (const auto client = accept(remote, error)) {
+        native::descriptor client;
+        do { // a broken listening socket has nobody to refuse, and rests then
+            client = accept(remote, error);
+        } while (classify_accept_failure(error.value()) == accept_failure::other && error);
+        if (client) {
             native::reset_on_close(client.get());
             shard_.counters.refused.add();
         }
+        client.reset();
         reserve_ = native::open_reserve();
     }
 
