@@ -59,7 +59,9 @@ public:
 /// handler's executor is; only the handler is called there. A composed operation of Asio's
 /// (`asio::async_write`) runs its steps on its handler's executor, so that has to be this thread's.
 /// What is cut by the end of the connection ends in a reset; between two steps of such an operation
-/// that is so when its executor is the connection's own, and `write` is always one piece.
+/// that is so when its executor is the connection's own, and the connection cannot know that one
+/// which is cancelled there had more to send. `write` is always one piece. While messages of a
+/// `framed` are queued, a write beside them ends with `operation_in_progress`: it would overtake them.
 ///
 /// An operation that ends because of the server says why: `errc::idle_timeout`, `write_timeout`,
 /// `deadline_exceeded`, `max_lifetime`, `connection_closed`, `server_closed`, `shutdown_timeout`.

@@ -64,6 +64,10 @@ public:
     /// A write is over, and its handler has had its say: what waits for its end comes now.
     void write_is_over() noexcept
     {
+        if (step_left_rest_ && !is_sending() && !completes_write()) { // there is no next step
+            step_left_rest_ = false;
+            part_was_sent();
+        }
         if (output) {
             output->flush();
         }
@@ -107,6 +111,7 @@ public:
         writing_ = true;
         writes_ = kind;
         sent_part_ = sent_part_ && kind != write_kind::whole;
+        step_left_rest_ = false;
         if (!is_writing_all_) {
             unsent_ = size;
         }
@@ -145,6 +150,7 @@ public:
         // It is pending while hooks hear of it: they do not write into the middle of an operation.
         const std::error_code told = is_open() ? write_ends_open(error, bytes) : too_late(bytes);
         writing_ = false;
+        step_left_rest_ = !error && writes_ == write_kind::continued && unsent_ != 0;
         if (!is_writing_all_) {
             unsent_ = 0;
         }
@@ -165,8 +171,9 @@ public:
                 sending_failed(notify.error);
                 return true;
             }
-        } else if (stream.shutdown_send()) { // the kernel has nobody to send it to
-            sending_failed(asio::error::broken_pipe);
+        } else if (stream.shutdown_send()) { // the kernel has nobody to send it to, and knows why
+            const std::error_code why = native::take_error(native_handle());
+            sending_failed(why ? why : std::error_code(asio::error::broken_pipe));
             return true;
         }
         sending_finished();
@@ -197,9 +204,13 @@ public:
         // The kernel tells a reset once: when a write was told, a read finds what looks like an
         // end. Under TLS the end is close_notify, and it stays one.
         const bool is_reset = error == asio::error::eof && !stream.is_tls() && ending_.met_reset();
+        const bool no_input = error == asio::error::operation_aborted && ending_.sending_error() &&
+                              native::unread_bytes(native_handle()) == 0;
         const bool knew_end = ending_.peer_finished();
-        const std::error_code explained =
-            ending_.explain(is_reset ? std::error_code(asio::error::connection_reset) : error);
+        const std::error_code explained = ending_.explain(
+            is_reset   ? std::error_code(asio::error::connection_reset)
+            : no_input ? ending_.sending_error()
+                       : error);
         if (!knew_end && ending_.peer_finished()) {
             emit(connection_event_kind::close_read);
         }
@@ -224,6 +235,12 @@ private:
     {
         ending_.sending_failed(error);
         sending_may_be_over();
+        if (extras_) {
+            extras_->until_closed.notify_all();
+        }
+        if ((reading_ || waiting_) && native::unread_bytes(native_handle()) == 0) {
+            stream.cancel(); // `input_is_over`
+        }
     }
 
     void write_time_begins() noexcept

@@ -148,7 +148,7 @@ public:
     bool has_ended() const noexcept
     {
         return peer_gone_ || !is_open() || is_stopped() || ending_.peer_finished() ||
-               ending_.has_transport_error();
+               ending_.has_transport_error() || ending_.sending_error();
     }
 
     bool was_idle_at_drain() const noexcept
@@ -171,20 +171,28 @@ public:
     // -- whether an operation may start
 
     /// What a read ends with that must not start; empty: it may.
-    std::error_code refuses_read() const noexcept
+    std::error_code refuses_read() noexcept
     {
         if (reading_ || waiting_ || is_shaking_hands_) {
             return is_stopped() ? ending_.stop_code() : in_progress();
         }
-        return stream.has_input_at_hand() && !is_stopped() ? std::error_code()
-                                                           : ending_.refuses_read();
+        return stream.has_input_at_hand() && !is_stopped() ? std::error_code() : input_is_over();
+    }
+
+    /// Nothing more can be read. When our direction has failed, what has arrived can, and nothing is
+    /// waited for: the peer may wait for that end, and would never say more.
+    std::error_code input_is_over() noexcept
+    {
+        const std::error_code over = ending_.refuses_read();
+        return over || !ending_.sending_error() || stream.input_size() != 0
+                   ? over
+                   : ending_.sending_error();
     }
 
     std::error_code refuses_write(write_kind kind) const noexcept
     {
         const bool is_others = kind == write_kind::whole || kind == write_kind::continued;
-        const bool overtakes =
-            kind == write_kind::whole && completes_write_ && output && output->has_unsent();
+        const bool overtakes = kind == write_kind::whole && output && output->has_unsent();
         if (is_others && (is_writing() || overtakes) && !is_stopped()) {
             return in_progress();
         }
@@ -308,7 +316,8 @@ protected:
     bool send_finished_ = false;
     bool write_cut_ = false;
     bool sent_part_ = false;
-    bool output_lost_ = false; // messages that were sent and could not be written
+    bool step_left_rest_ = false; // the write of a composed operation that ended last
+    bool output_lost_ = false;    // messages that were sent and could not be written
     bool is_writing_all_ = false;
     bool delivers_output_ = false;       // though it was stopped
     bool send_ends_ = false;             // behind what is being sent

@@ -44,10 +44,11 @@ public:
             note(close_reason::handler_failed, errc::connection_closed, failure);
         } else if (is_transport_error_ || is_sending_error_) {
             const std::error_code error = error_;
+            const bool is_lost = is_transport_error_;
             note(
                 is_reset(error) ? close_reason::peer_reset : close_reason::transport_error,
                 errc::connection_closed, error);
-            is_transport_error_ = true;
+            is_transport_error_ = is_lost;
         } else {
             note(
                 peer_finished_ ? close_reason::peer_closed
@@ -69,14 +70,20 @@ public:
         }
         if (error == asio::error::eof) {
             peer_finished_ = true;
-        } else if (!is_transport_error_ && error != asio::error::operation_aborted) {
-            error_ = error;
-            is_transport_error_ = true;
+        } else if (error != asio::error::operation_aborted) {
+            if (is_sending_error_) { // somebody has been told of it: one end has one error
+                is_transport_error_ = true;
+                return error_;
+            }
+            if (!is_transport_error_) {
+                error_ = error;
+                is_transport_error_ = true;
+            }
         }
         return error;
     }
 
-    /// Nothing can be sent any more; what had arrived can still be read, and then the read says why.
+    /// Nothing can be sent any more; what has arrived can still be read, and then the read says why.
     void sending_failed(const std::error_code& error) noexcept
     {
         if (!is_noted() && !is_transport_error_) {
@@ -146,10 +153,17 @@ public:
         return is_transport_error_;
     }
 
+    /// The error that `sending_failed` has noted; empty: none, or another has come since.
+    std::error_code sending_error() const noexcept
+    {
+        return is_sending_error_ && !is_transport_error_ ? error_ : std::error_code();
+    }
+
     /// An operation has met the peer's reset.
     bool met_reset() const noexcept
     {
-        return is_transport_error_ && error_ == asio::error::connection_reset;
+        return (is_transport_error_ && error_ == asio::error::connection_reset) ||
+               (is_sending_error_ && is_reset(error_));
     }
 
     /// Such errors are the peer's reset, however the kernel calls it.

@@ -264,6 +264,16 @@ io_result send_buffers(int fd, const ConstBuffers& buffers) noexcept
     return sent_by([&] { return ::sendmsg(fd, &message, send_flags); });
 }
 
+/// The error that the socket has met, which is told once; empty: none.
+inline std::error_code take_error(int fd) noexcept
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0
+               ? std::error_code(error, asio::error::get_system_category())
+               : std::error_code();
+}
+
 /// Bytes that have arrived and were not read.
 inline std::size_t unread_bytes(int fd) noexcept
 {
