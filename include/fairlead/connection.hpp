@@ -329,13 +329,13 @@ public:
     }
 
     /// The client, as it was when it was accepted: valid also when it is gone.
-    asio::ip::tcp::endpoint remote_endpoint() const noexcept
+    endpoint remote_endpoint() const noexcept
     {
         return core_.remote;
     }
 
     /// The address that the client connected to.
-    asio::ip::tcp::endpoint local_endpoint() const noexcept
+    endpoint local_endpoint() const noexcept
     {
         return core_.local;
     }

@@ -4,9 +4,8 @@
 #ifndef FAIRLEAD_EVENT_HPP
 #define FAIRLEAD_EVENT_HPP
 
+#include <fairlead/endpoint.hpp>
 #include <fairlead/error.hpp>
-
-#include <asio/ip/tcp.hpp>
 
 #include <array>
 #include <chrono>
@@ -59,8 +58,8 @@ struct connection_event
     connection_event_kind kind;
     /// Unique in the process, never reused.
     std::uint64_t id;
-    asio::ip::tcp::endpoint local;
-    asio::ip::tcp::endpoint remote;
+    endpoint local;
+    endpoint remote;
     /// Why it ended; meaningful in `closed` only.
     close_reason reason;
     /// Payload bytes so far (plaintext under TLS).
@@ -105,7 +104,7 @@ enum class server_event_kind
 struct server_event
 {
     server_event_kind kind;
-    asio::ip::tcp::endpoint local;
+    endpoint local;
     std::error_code code;
     /// Details for people. Valid during the call.
     std::string_view what;
@@ -121,16 +120,16 @@ struct error_event
     std::string_view what;
     /// The connection concerned; 0: none.
     std::uint64_t connection_id = 0;
-    /// Its peer; unspecified when there is no connection.
-    asio::ip::tcp::endpoint remote = {};
+    /// Its peer; none when there is no connection.
+    endpoint remote = {};
 };
 
 /// A live connection as seen from outside.
 struct connection_info
 {
     std::uint64_t id;
-    asio::ip::tcp::endpoint local;
-    asio::ip::tcp::endpoint remote;
+    endpoint local;
+    endpoint remote;
     /// Since it was accepted.
     std::chrono::steady_clock::duration age;
     /// Since the last byte in or out.

@@ -85,7 +85,7 @@ public:
     /// Tells `on_error` of an exception; `context` says where it was caught. Returns its code.
     std::error_code report(
         const std::exception_ptr& exception, errc fallback, const char* context,
-        std::uint64_t connection_id = 0, const asio::ip::tcp::endpoint& remote = {}) noexcept
+        std::uint64_t connection_id = 0, const endpoint& remote = {}) noexcept
     {
         error_event event{
             .code = make_error_code(fallback),

@@ -70,7 +70,7 @@ public:
     }
 
     /// Where it listens: the port that port 0 became.
-    asio::ip::tcp::endpoint local_endpoint() const
+    endpoint local_endpoint() const
     {
         return group_.local_endpoint();
     }

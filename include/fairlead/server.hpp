@@ -203,9 +203,9 @@ public:
         return core_->stats();
     }
 
-    /// The bound address, of several the first; unspecified with port 0 before the first `open()`.
+    /// The bound address, of several the first; none before the first `open()`.
     /// Stays known after the server stopped.
-    asio::ip::tcp::endpoint local_endpoint() const
+    endpoint local_endpoint() const
     {
         return core_->local_endpoint();
     }

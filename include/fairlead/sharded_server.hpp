@@ -190,7 +190,7 @@ public:
     }
 
     /// The bound address, the same for every shard.
-    asio::ip::tcp::endpoint local_endpoint() const
+    endpoint local_endpoint() const
     {
         return group_->local_endpoint();
     }

@@ -187,7 +187,7 @@ TEST_CASE("a port in use is refused, and the error hook hears of it", "[address]
     CHECK(heard.code == std::errc::address_in_use);
     CHECK(heard.what.find(std::to_string(first.port())) != std::string::npos);
     CHECK(heard.connection_id == 0);
-    CHECK(heard.remote == asio::ip::tcp::endpoint());
+    CHECK(heard.remote == fairlead::endpoint());
     CHECK(second.server.state() == server_state::created);
     CHECK(second.server.stats().errors == 1);
     CHECK(second.log.servers().empty());

@@ -59,7 +59,7 @@ public:
         std::error_code code;
         std::string what;
         std::uint64_t connection_id;
-        asio::ip::tcp::endpoint remote;
+        fairlead::endpoint remote;
     };
 
     struct server_step

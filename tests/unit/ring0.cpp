@@ -22,11 +22,14 @@
 #include <fairlead/detail/hand_over.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/detail/intrusive_ref.hpp>
+#include <fairlead/detail/ip_address.hpp>
 #include <fairlead/detail/retry_pause.hpp>
 #include <fairlead/detail/server_runs.hpp>
 #include <fairlead/detail/shard_roster.hpp>
 #include <fairlead/detail/wheel_timer.hpp>
+#include <fairlead/endpoint.hpp>
 #include <fairlead/error.hpp>
+#include <fairlead/event.hpp>
 #include <fairlead/version.hpp>
 
 #if defined(ASIO_VERSION) || defined(ASIO_DETAIL_CONFIG_HPP)

@@ -12,7 +12,7 @@
 
 using fairlead::errc;
 using fairlead::server_event;
-using kind = fairlead::server_event_kind;
+using server_kind = fairlead::server_event_kind;
 
 namespace shard_events_test
 {
@@ -36,7 +36,7 @@ public:
         });
     }
 
-    shards& step(std::size_t shard, kind what, std::error_code code = {}, const char* text = "")
+    shards& step(std::size_t shard, server_kind what, std::error_code code = {}, const char* text = "")
     {
         const asio::ip::tcp::endpoint local(
             asio::ip::make_address_v4("127.0.0.1"), static_cast<unsigned short>(7000 + shard));
@@ -91,10 +91,10 @@ using shard_events_test::shards;
 TEST_CASE("a server listens once, when the last of its shards does", "[shard_events]")
 {
     shards server(3);
-    server.step(0, kind::listening).step(1, kind::listening);
+    server.step(0, server_kind::listening).step(1, server_kind::listening);
     CHECK(server.told().empty());
-    server.step(0, kind::limit_reached, {}, "backlog").step(2, kind::listening);
-    server.step(2, kind::limit_reached, {}, "backlog");
+    server.step(0, server_kind::limit_reached, {}, "backlog").step(2, server_kind::listening);
+    server.step(2, server_kind::limit_reached, {}, "backlog");
     CHECK(server.told() == "listening limit_reached");
     CHECK(server.events().local_endpoint().port() == 7002);
 }
@@ -102,9 +102,9 @@ TEST_CASE("a server listens once, when the last of its shards does", "[shard_eve
 TEST_CASE("one acceptor for several shards is where the server listens", "[shard_events]")
 {
     shards server(3, 1);
-    server.step(0, kind::listening).run();
+    server.step(0, server_kind::listening).run();
     CHECK(server.told() == "listening");
-    server.step(1, kind::draining).step(2, kind::draining).step(0, kind::draining);
+    server.step(1, server_kind::draining).step(2, server_kind::draining).step(0, server_kind::draining);
     CHECK(server.told() == "draining");
     CHECK(server.last().local.port() == 7000); // whichever shard was the last
 }
@@ -115,34 +115,34 @@ TEST_CASE("draining and stopped are told with the last shard, in this order", "[
     server.run();
     SECTION("each after the other")
     {
-        server.step(0, kind::draining);
+        server.step(0, server_kind::draining);
         CHECK(server.told().empty());
-        server.step(0, kind::stopped).step(1, kind::draining);
+        server.step(0, server_kind::stopped).step(1, server_kind::draining);
         CHECK(server.told() == "draining");
-        server.step(1, kind::stopped);
+        server.step(1, server_kind::stopped);
         CHECK(server.told() == "stopped");
     }
     SECTION("one is closed before it drains")
     {
-        server.step(0, kind::draining).step(1, kind::stopped);
+        server.step(0, server_kind::draining).step(1, server_kind::stopped);
         CHECK(server.told() == "draining");
-        server.step(0, kind::stopped);
+        server.step(0, server_kind::stopped);
         CHECK(server.told() == "stopped");
     }
     SECTION("closed without a drain")
     {
-        server.step(0, kind::stopped).step(1, kind::stopped);
+        server.step(0, server_kind::stopped).step(1, server_kind::stopped);
         CHECK(server.told() == "stopped");
     }
-    server.run().step(0, kind::draining).step(1, kind::draining);
+    server.run().step(0, server_kind::draining).step(1, server_kind::draining);
     CHECK(server.told() == "draining");
 }
 
 TEST_CASE("what happens to shards that never ran together is not told", "[shard_events]")
 {
     shards server(2);
-    server.step(0, kind::listening).step(1, kind::listening).step(0, kind::stopped);
-    server.step(1, kind::stopped);
+    server.step(0, server_kind::listening).step(1, server_kind::listening).step(0, server_kind::stopped);
+    server.step(1, server_kind::stopped);
     CHECK(server.told() == "listening");
 }
 
@@ -150,16 +150,16 @@ TEST_CASE("a server pauses with the first shard and resumes with the last", "[sh
 {
     shards server(3);
     server.run();
-    server.step(0, kind::paused, errc::too_many_connections);
+    server.step(0, server_kind::paused, errc::too_many_connections);
     CHECK(server.told() == "paused");
-    server.step(1, kind::paused, errc::too_many_connections);
+    server.step(1, server_kind::paused, errc::too_many_connections);
     CHECK(server.told().empty());
-    server.step(2, kind::paused, errc::out_of_descriptors); // another cause is news
+    server.step(2, server_kind::paused, errc::out_of_descriptors); // another cause is news
     CHECK(server.told() == "paused");
     CHECK(server.last().code == errc::out_of_descriptors);
-    server.step(0, kind::resumed).step(2, kind::resumed);
+    server.step(0, server_kind::resumed).step(2, server_kind::resumed);
     CHECK(server.told().empty());
-    server.step(1, kind::resumed);
+    server.step(1, server_kind::resumed);
     CHECK(server.told() == "resumed");
 }
 
@@ -167,13 +167,13 @@ TEST_CASE("a limit is told once a second, whichever shards meet it", "[shard_eve
 {
     shards server(2);
     server.run();
-    server.step(0, kind::limit_reached, errc::too_many_connections, "max_connections");
-    server.step(1, kind::limit_reached, errc::too_many_connections, "max_connections");
+    server.step(0, server_kind::limit_reached, errc::too_many_connections, "max_connections");
+    server.step(1, server_kind::limit_reached, errc::too_many_connections, "max_connections");
     CHECK(server.told() == "limit_reached");
-    server.step(1, kind::limit_reached, {}, "another");
+    server.step(1, server_kind::limit_reached, {}, "another");
     CHECK(server.told() == "limit_reached");
     server.pass(std::chrono::milliseconds(1000));
-    server.step(1, kind::limit_reached, {}, "another");
+    server.step(1, server_kind::limit_reached, {}, "another");
     CHECK(server.told() == "limit_reached");
 }
 
@@ -181,11 +181,11 @@ TEST_CASE("each reload is told when the last shard uses it", "[shard_events]")
 {
     shards server(2);
     server.run();
-    server.step(0, kind::tls_reloaded).step(0, kind::tls_reloaded);
+    server.step(0, server_kind::tls_reloaded).step(0, server_kind::tls_reloaded);
     CHECK(server.told().empty());
-    server.step(1, kind::tls_reloaded);
+    server.step(1, server_kind::tls_reloaded);
     CHECK(server.told() == "tls_reloaded");
-    server.step(1, kind::tls_reloaded);
+    server.step(1, server_kind::tls_reloaded);
     CHECK(server.told() == "tls_reloaded");
 }
 
@@ -195,7 +195,7 @@ TEST_CASE("the hook may ask where the server listens", "[shard_events]")
     unsigned short port = 0;
     server.events().set_hook(
         [&](const server_event&) { port = server.events().local_endpoint().port(); });
-    server.step(0, kind::listening);
+    server.step(0, server_kind::listening);
     CHECK(port == 7000);
 }
 
@@ -206,12 +206,12 @@ TEST_CASE("a hook that throws is told everything all the same", "[shard_events]"
     server.run();
     SECTION("also when a drain begins and ends with the same step")
     {
-        server.step(0, kind::draining).step(0, kind::stopped).step(1, kind::stopped);
+        server.step(0, server_kind::draining).step(0, server_kind::stopped).step(1, server_kind::stopped);
         CHECK(server.told() == "draining stopped");
         CHECK(server.failures == 2);
     }
-    server.run().step(0, kind::stopped).step(1, kind::stopped);
+    server.run().step(0, server_kind::stopped).step(1, server_kind::stopped);
     CHECK(server.told() == "stopped");
-    server.step(0, kind::tls_reloaded).step(1, kind::tls_reloaded);
+    server.step(0, server_kind::tls_reloaded).step(1, server_kind::tls_reloaded);
     CHECK(server.told() == "tls_reloaded");
 }

@@ -6,8 +6,6 @@
 #include <fairlead/detail/accept_failure.hpp>
 #include <fairlead/detail/shard.hpp>
 
-#include <asio/ip/tcp.hpp>
-
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -24,13 +22,13 @@ public:
 
     void emit(
         server_event_kind kind, std::error_code code, std::string_view what,
-        const asio::ip::tcp::endpoint& local) noexcept
+        const endpoint& local) noexcept
     {
         shard_.hooks.emit(server_event{.kind = kind, .local = local, .code = code, .what = what});
     }
 
     /// A failure of accept(2) has begun.
-    void failing(const std::error_code& error, const asio::ip::tcp::endpoint& local) noexcept
+    void failing(const std::error_code& error, const endpoint& local) noexcept
     {
         const std::error_code code = told_accept_failure(error);
         shard_.counters.pauses.add();
@@ -47,7 +45,7 @@ public:
         tell(what);
     }
 
-    void pausing_at_limit(const asio::ip::tcp::endpoint& local) noexcept
+    void pausing_at_limit(const endpoint& local) noexcept
     {
         shard_.counters.pauses.add();
         limit_reached("max_connections", local);
@@ -56,13 +54,13 @@ public:
             "max_connections are open; clients wait in the kernel's queue", local);
     }
 
-    void accepting_again(const asio::ip::tcp::endpoint& local) noexcept
+    void accepting_again(const endpoint& local) noexcept
     {
         emit(server_event_kind::resumed, {}, "accepting again", local);
     }
 
     /// At most once a second.
-    void limit_reached(std::string_view what, const asio::ip::tcp::endpoint& local) noexcept
+    void limit_reached(std::string_view what, const endpoint& local) noexcept
     {
         const auto now = shard::clock::now();
         if (now - limit_told_at_ >= std::chrono::seconds(1)) {

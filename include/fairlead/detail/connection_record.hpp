@@ -141,8 +141,8 @@ public:
     shard& server;
     connection& face;
     connection_place place;
-    asio::ip::tcp::endpoint local;
-    asio::ip::tcp::endpoint remote;
+    endpoint local;
+    endpoint remote;
     const time_point accepted_at;
     counter<std::uint64_t> bytes_read;
     counter<std::uint64_t> bytes_written;

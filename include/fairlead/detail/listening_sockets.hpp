@@ -36,7 +36,7 @@ public:
     /// One of them has broken, or works again.
     struct news
     {
-        asio::ip::tcp::endpoint local;
+        endpoint local;
         std::error_code error; // empty: it works
     };
 
@@ -54,7 +54,7 @@ public:
     }
 
     /// Of the first; stays known when they are closed.
-    const asio::ip::tcp::endpoint& local_endpoint() const noexcept
+    const endpoint& local_endpoint() const noexcept
     {
         return local_;
     }
@@ -187,7 +187,7 @@ private:
 
     struct lane
     {
-        lane(const shard::executor_type& executor, const asio::ip::tcp::endpoint& bound)
+        lane(const shard::executor_type& executor, const endpoint& bound)
             : socket(executor), local(bound)
         {}
 
@@ -227,7 +227,7 @@ private:
         }
 
         socket_type socket;
-        asio::ip::tcp::endpoint local;
+        endpoint local;
         bool is_waited_for = false;
         spare_memory memory;
         std::optional<std::size_t> left; // to be taken; empty: without end
@@ -276,7 +276,7 @@ private:
     std::vector<std::shared_ptr<lane>> lanes_;
     std::size_t next_ = 0;
     std::optional<news> news_;
-    asio::ip::tcp::endpoint local_;
+    endpoint local_;
 };
 } // namespace fairlead::detail
 

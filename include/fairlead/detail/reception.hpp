@@ -208,13 +208,14 @@ private:
         return static_cast<bool>(socket);
     }
 
-    asio::ip::tcp::endpoint local_endpoint_of(int socket) const noexcept
+    endpoint local_endpoint_of(int socket) const noexcept
     {
         const auto& sockets = acceptor_.sockets();
         const bool is_known =
             sockets.size() == 1 && !sockets.local_endpoint().address().is_unspecified();
         return native::unmapped(
-            is_known ? sockets.local_endpoint() : native::local_endpoint(socket));
+            is_known ? asio::ip::tcp::endpoint(sockets.local_endpoint())
+                     : native::local_endpoint(socket));
     }
 
     void rejected(

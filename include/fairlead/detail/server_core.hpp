@@ -149,7 +149,7 @@ public:
         return acceptor_.is_open();
     }
 
-    const asio::ip::tcp::endpoint& local_endpoint() const noexcept
+    const endpoint& local_endpoint() const noexcept
     {
         return acceptor_.sockets().local_endpoint();
     }

@@ -60,7 +60,7 @@ public:
     }
 
     /// Where the server listens, or did last.
-    asio::ip::tcp::endpoint local_endpoint() const
+    endpoint local_endpoint() const
     {
         const std::lock_guard lock(mutex_);
         return local_;
@@ -212,7 +212,7 @@ private:
     const std::size_t listeners_;
     std::vector<shard_state> shards_;
     hook hook_;
-    asio::ip::tcp::endpoint local_;
+    endpoint local_;
     bool is_running_ = false;
     bool is_drain_told_ = false;
     std::uint64_t reloads_told_ = 0;

@@ -230,7 +230,7 @@ public:
         return all;
     }
 
-    asio::ip::tcp::endpoint local_endpoint() const
+    endpoint local_endpoint() const
     {
         return events_.local_endpoint();
     }

@@ -95,8 +95,6 @@ public:
         return kernel_;
     }
 
-    // -- servers
-
     /// A server of its own context, as one shard; it listens. `config.address` may be ":0".
     /// Several with one address and `socket.reuse_port` are the shards of one.
     template <typename Handler>
@@ -122,14 +120,20 @@ public:
 
     /// A client of `server`, on the way from this moment.
     template <typename Server>
+        requires requires(const Server& server)
+        {
+            server.local_endpoint();
+        }
     peer& connect(const Server& server, const path_options& path = {})
     {
         return connect(server.local_endpoint(), path);
     }
 
-    peer& connect(const asio::ip::tcp::endpoint& to, const path_options& path = {})
+    peer& connect(const endpoint& to, const path_options& path = {})
     {
-        auto target = simulated::address::from(to.data(), static_cast<socklen_t>(to.size()));
+        const asio::ip::tcp::endpoint native(to);
+        auto target =
+            simulated::address::from(native.data(), static_cast<socklen_t>(native.size()));
         if (!target) {
             throw simulation_failure("connect: neither IPv4 nor IPv6");
         }
