@@ -4,6 +4,9 @@
 add_library(fairlead_project_options INTERFACE)
 target_link_libraries(fairlead_project_options INTERFACE fairlead::fairlead)
 target_compile_definitions(fairlead_project_options INTERFACE ASIO_NO_DEPRECATED)
+if(FAIRLEAD_ASIO_REACTOR)
+  target_compile_definitions(fairlead_project_options INTERFACE FAIRLEAD_ASIO_REACTOR)
+endif()
 
 # Instrumented code makes g++ 12 see uninitialised variables that are none: there, warnings stay warnings.
 set(fairlead_warnings_are_errors)

@@ -6,6 +6,7 @@
 #define FAIRLEAD_CONFIG_HPP
 
 #include <fairlead/detail/address.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/error.hpp>
 
 #include <chrono>
@@ -16,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// What the server does with a client that arrives when `max_connections` are open.
 enum class limit_policy
@@ -215,8 +216,8 @@ struct server_config
     /// How long `serve()` waits for handlers when it is told to stop. 0: until they are done.
     std::chrono::milliseconds drain_timeout = std::chrono::seconds(30);
 
-    /// Emit `read` and `write` connection events: one hook call for each operation that moved
-    /// bytes.
+    /// Emit `read` and `write` connection events: one hook call for each operation that moved bytes,
+    /// and for each part of a write that has to wait for room.
     bool io_events = false;
 
     /// Socket options.
@@ -262,7 +263,7 @@ struct config_problem
 /// Lists every problem of `config` that can be found without touching the network or a file; empty:
 /// none. Files named by `tls_config` are opened when a server is constructed. Safe from any thread.
 [[nodiscard]] inline std::vector<config_problem> check(const server_config& config);
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #include <fairlead/detail/config_check.hpp>
 

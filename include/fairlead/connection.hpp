@@ -8,6 +8,7 @@
 #include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/connection_io.hpp>
 #include <fairlead/detail/connection_verbs.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/session.hpp>
 #include <fairlead/tls.hpp>
 
@@ -30,7 +31,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 class connection;
 
@@ -403,6 +404,6 @@ inline connection_ref make_connection(shard& server, const asio::ip::tcp::endpoi
     return connection_ref((new connection(server, remote))->core_);
 }
 } // namespace detail
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_CONNECTION_HPP

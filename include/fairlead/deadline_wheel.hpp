@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
 #include <array>
@@ -16,7 +17,7 @@
 #include <cstdint>
 #include <optional>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// Keeps deadlines and calls a function for each that has passed.
 ///
@@ -324,6 +325,6 @@ private:
 };
 
 static_assert(sizeof(deadline_wheel::node) <= 48, "every connection pays for one");
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_DEADLINE_WHEEL_HPP

@@ -5,6 +5,7 @@
 #define FAIRLEAD_ENDPOINT_HPP
 
 #include <fairlead/detail/ip_address.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <compare>
 #include <concepts>
@@ -19,7 +20,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 namespace detail
 {
@@ -214,7 +215,7 @@ inline std::string endpoint::to_string() const
     }
     return "none";
 }
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 template <>
 struct std::hash<fairlead::endpoint>

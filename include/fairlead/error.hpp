@@ -3,13 +3,15 @@
 #ifndef FAIRLEAD_ERROR_HPP
 #define FAIRLEAD_ERROR_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <cstddef>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <type_traits>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// Errors of this library. Those with a counterpart in `std::errc` compare equal to it:
 /// `code == std::errc::timed_out` holds for each of the timeouts.
@@ -314,7 +316,7 @@ public:
 {
     return {static_cast<int>(code), category()};
 }
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 template <>
 struct std::is_error_code_enum<fairlead::errc> : std::true_type

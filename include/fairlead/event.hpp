@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_EVENT_HPP
 #define FAIRLEAD_EVENT_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/endpoint.hpp>
 #include <fairlead/error.hpp>
 
@@ -15,7 +16,7 @@
 #include <system_error>
 #include <vector>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// A server's life: created -> running -> draining -> stopped -> running again.
 enum class server_state
@@ -284,6 +285,6 @@ constexpr std::string_view to_string(server_event_kind kind) noexcept
     }
     return "unknown";
 }
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_EVENT_HPP

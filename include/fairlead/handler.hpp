@@ -4,13 +4,14 @@
 #define FAIRLEAD_HANDLER_HPP
 
 #include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/awaitable.hpp>
 
 #include <concepts>
 #include <type_traits>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 class connection;
 
@@ -37,6 +38,6 @@ bool is_empty_handler(const Handler& handler)
     }
 }
 } // namespace detail
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_HANDLER_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_HOOKS_HPP
 #define FAIRLEAD_HOOKS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/event.hpp>
 
 #include <asio/ip/tcp.hpp>
@@ -16,7 +17,7 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// The callbacks of a server; each may be empty.
 struct hooks
@@ -209,6 +210,6 @@ private:
     bool socket_reported_ = false;
 };
 } // namespace detail
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_HOOKS_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_RUNNING_SERVER_HPP
 #define FAIRLEAD_RUNNING_SERVER_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/event.hpp>
 #include <fairlead/sharded_server.hpp>
 
@@ -13,7 +14,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// What `serve_config::on_start` is given. It refers to the server, and is valid as long as that
 /// is: until `serve` returns.
@@ -78,6 +79,6 @@ public:
 private:
     detail::shard_group& group_;
 };
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_RUNNING_SERVER_HPP

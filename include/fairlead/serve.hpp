@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_SERVE_HPP
 #define FAIRLEAD_SERVE_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/running_server.hpp>
 #include <fairlead/sharded_server.hpp>
 #include <fairlead/signals.hpp>
@@ -15,7 +16,7 @@
 #include <thread>
 #include <utility>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// What `serve` adds to a server's configuration.
 struct serve_config
@@ -116,6 +117,6 @@ drain_report serve(Handler handler, server_config config = {}, serve_config opti
     }
     return server.join();
 }
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_SERVE_HPP

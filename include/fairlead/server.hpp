@@ -6,6 +6,7 @@
 
 #include <fairlead/config.hpp>
 #include <fairlead/connection.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server_core.hpp>
 #include <fairlead/detail/server_operations.hpp>
 #include <fairlead/event.hpp>
@@ -27,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// Accepts clients and runs `Handler` for each.
 ///
@@ -222,6 +223,6 @@ public:
 private:
     detail::server_owner<Handler> core_;
 };
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_SERVER_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_SHARDED_SERVER_HPP
 #define FAIRLEAD_SHARDED_SERVER_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/shard_group.hpp>
 #include <fairlead/server.hpp>
 
@@ -24,7 +25,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// The verbs of `tcp_server`, for several shards at once, blocking where that one is awaited.
 ///
@@ -225,6 +226,6 @@ private:
     std::vector<std::unique_ptr<shard>> shards_;
     std::optional<detail::shard_group> group_; // the first to go: it refers to the shards
 };
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_SHARDED_SERVER_HPP

@@ -4,6 +4,8 @@
 #ifndef FAIRLEAD_SIGNALS_HPP
 #define FAIRLEAD_SIGNALS_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
 
@@ -13,7 +15,7 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// What to do; each may be empty.
 struct signal_actions
@@ -114,6 +116,6 @@ private:
     saved_disposition hang_up_;
     asio::signal_set signals_; // the first to go
 };
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_SIGNALS_HPP

@@ -1,5 +1,5 @@
 // fairlead: TLS for a server: what `tls_config` becomes (`tls_context`), what is known of a peer
-// (`tls_info`). Not the stream (detail/transport.hpp), nor the reading of certificates and lists
+// (`tls_info`). Not the stream (detail/io/transport.hpp), nor the reading of certificates and lists
 // (detail/tls_loading.hpp).
 
 #ifndef FAIRLEAD_TLS_HPP
@@ -7,6 +7,7 @@
 
 #include <fairlead/config.hpp>
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/tls_admission.hpp>
 #include <fairlead/detail/tls_flood.hpp>
 #include <fairlead/detail/tls_loading.hpp>
@@ -33,7 +34,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// The certificate that a client presented: only the client's own claim unless `verified`.
 struct tls_peer_certificate
@@ -422,6 +423,6 @@ inline tls_context::tls_context(const tls_config& config)
         SSL_CTX_set_tlsext_servername_arg(native_, rules);
     }
 }
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_TLS_HPP

@@ -4,11 +4,13 @@
 #ifndef FAIRLEAD_VERSION_HPP
 #define FAIRLEAD_VERSION_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #define FAIRLEAD_VERSION_MAJOR 0
 #define FAIRLEAD_VERSION_MINOR 1
 #define FAIRLEAD_VERSION_PATCH 0
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 /// The library's version as numbers, for a comparison at compile time.
 struct version_numbers
@@ -22,6 +24,6 @@ struct version_numbers
 /// compatibility.
 inline constexpr version_numbers version{
     FAIRLEAD_VERSION_MAJOR, FAIRLEAD_VERSION_MINOR, FAIRLEAD_VERSION_PATCH};
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_VERSION_HPP

@@ -320,6 +320,10 @@ struct crossed_handler
             co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, none));
         }
         (*begin_drain)();
+#if defined(__linux__) && !defined(FAIRLEAD_ASIO_REACTOR)
+        // What is there would be taken, told and answered before anything that was posted.
+        co_await asio::post(connection.get_executor(), asio::use_awaitable);
+#endif
         if (how == "read_some") {
             const std::size_t n =
                 co_await connection.read_some(asio::buffer(rest, 2 * sizeof number));

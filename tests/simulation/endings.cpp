@@ -139,6 +139,7 @@ FAIRLEAD_SIMULATION("asio::async_write cut by a close is a cut, and no message f
                 fairlead::framed messages(client, fairlead::codec::line{});
                 client.spawn(
                     [](connection& to, auto& failure, auto& bytes) -> asio::awaitable<void> {
+                        co_await test::wait_for(10ms); // the client has stalled
                         bytes = co_await asio::async_write(
                             to, asio::buffer(much),
                             asio::redirect_error(asio::use_awaitable, failure));

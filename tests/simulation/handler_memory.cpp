@@ -93,6 +93,7 @@ struct handler
     account* memory;
     std::error_code* told;
     Executor executor;
+    std::array<char, 256> captured{}; // more than a connection has room for
 };
 } // namespace handler_memory
 

@@ -1,13 +1,12 @@
 // Peers that have gone are noticed, also when there was no descriptor to watch them with.
 
 #include "support/catch.hpp"
-#include <fairlead/detail/hang_up_watch.hpp>
+#include <fairlead/detail/io/hang_up_watch.hpp>
 
 #include <asio/io_context.hpp>
 
 #include <array>
 #include <chrono>
-#include <memory>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -82,9 +81,8 @@ TEST_CASE("a peer that goes is told of once, and nobody after remove()", "[hang_
     hang_up_watch<watched> watch(context);
     watched first;
     watched second;
-    const auto alive = std::make_shared<int>();
-    REQUIRE(watch.add(first.native_handle(), first, alive));
-    REQUIRE(watch.add(second.native_handle(), second, alive));
+    REQUIRE(watch.add(first.native_handle(), first));
+    REQUIRE(watch.add(second.native_handle(), second));
     first.leave();
     context.run_one_for(5s);
     CHECK(first.told == 1);
@@ -94,7 +92,6 @@ TEST_CASE("a peer that goes is told of once, and nobody after remove()", "[hang_
     CHECK(context.stopped());
     CHECK(first.told == 1);
     CHECK(second.told == 0);
-    CHECK(alive.use_count() == 1);
 }
 
 TEST_CASE("what could not be watched for want of a descriptor is watched later", "[hang_ups]")
@@ -107,18 +104,17 @@ TEST_CASE("what could not be watched for want of a descriptor is watched later",
     watched first;
     watched second;
     watched third;
-    const auto alive = std::make_shared<int>();
     {
         const no_descriptors shortage;
-        REQUIRE(watch.add(first.native_handle(), first, alive));
-        REQUIRE(watch.add(second.native_handle(), second, alive));
+        REQUIRE(watch.add(first.native_handle(), first));
+        REQUIRE(watch.add(second.native_handle(), second));
         context.run_for(250ms); // tries again, in vain
     }
     first.leave();
     const bool by_another = GENERATE(false, true);
     CAPTURE(by_another);
     if (by_another) { // whose own comes at the right time
-        REQUIRE(watch.add(third.native_handle(), third, alive));
+        REQUIRE(watch.add(third.native_handle(), third));
         context.run_one_for(50ms);
         CHECK(first.told == 1);
         watch.remove(third.native_handle(), third);
@@ -143,14 +139,11 @@ TEST_CASE("what was never watched is removed, and keeps nothing running", "[hang
     asio::io_context context(1);
     hang_up_watch<watched> watch(context);
     watched one;
-    const auto alive = std::make_shared<int>();
     const no_descriptors shortage;
-    REQUIRE(watch.add(one.native_handle(), one, alive));
-    CHECK(alive.use_count() != 1);
+    REQUIRE(watch.add(one.native_handle(), one));
     watch.remove(one.native_handle(), one);
     context.run_for(5s);
     CHECK(context.stopped());
-    CHECK(alive.use_count() == 1);
 }
 
 TEST_CASE("a descriptor that was taken early serves when there are no more", "[hang_ups]")
@@ -163,7 +156,7 @@ TEST_CASE("a descriptor that was taken early serves when there are no more", "[h
     watched one;
     watch.open();
     const no_descriptors shortage;
-    REQUIRE(watch.add(one.native_handle(), one, std::make_shared<int>()));
+    REQUIRE(watch.add(one.native_handle(), one));
     one.leave();
     context.run_one_for(5s);
     CHECK(one.told == 1);

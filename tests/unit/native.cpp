@@ -42,23 +42,24 @@ constexpr int nosigpipe = priority;
 #undef __linux__
 #undef TCP_KEEPIDLE
 #undef SIOCOUTQ
-#undef FAIRLEAD_DETAIL_NATIVE_HPP
+#undef FAIRLEAD_DETAIL_IO_NATIVE_HPP
+#undef FAIRLEAD_DETAIL_IO_SOCKET_OPTIONS_HPP
 
 #define native native_on_macos
 #define SO_NOSIGPIPE ::test::elsewhere::nosigpipe
 #define TCP_KEEPALIVE ::test::elsewhere::keep_idle_of_macos
 #define SO_NWRITE ::test::elsewhere::nwrite_of_macos
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/io/socket_options.hpp>
 #undef native
 #undef SO_NOSIGPIPE
 #undef TCP_KEEPALIVE
 #undef SO_NWRITE
-#undef FAIRLEAD_DETAIL_NATIVE_HPP
+#undef FAIRLEAD_DETAIL_IO_NATIVE_HPP
 
 #define native native_on_freebsd
 #define FIONWRITE ::test::elsewhere::nwrite_of_freebsd
 #define SO_NOSIGPIPE ::test::elsewhere::nosigpipe
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/io/native.hpp>
 #undef native
 
 namespace macos = fairlead::detail::native_on_macos;

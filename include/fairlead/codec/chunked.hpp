@@ -4,6 +4,7 @@
 #define FAIRLEAD_CODEC_CHUNKED_HPP
 
 #include <fairlead/codec/codec.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -12,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// Each chunk of a body is a frame, and the end of the body, with its trailer section, is an empty
 /// one (RFC 9112, section 7.1). A body is complete when its empty frame has come, and only then: a
@@ -263,6 +264,6 @@ private:
         out.push_back(std::byte{'\n'});
     }
 };
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_CHUNKED_HPP

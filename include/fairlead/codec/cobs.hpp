@@ -4,6 +4,7 @@
 #define FAIRLEAD_CODEC_COBS_HPP
 
 #include <fairlead/codec/codec.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -12,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// A zero byte ends a frame, and nothing else is one: the payload's zeros are replaced by the
 /// distances to the next, at a cost of one byte in 254 (S. Cheshire, M. Baker: "Consistent Overhead
@@ -118,6 +119,6 @@ private:
     static constexpr unsigned left_mask = 0xff;     // bytes of the block that are still to come
     static constexpr unsigned zero_follows = 0x100; // unless the frame ends with the block
 };
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_COBS_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_CODEC_CODEC_HPP
 #define FAIRLEAD_CODEC_CODEC_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/error.hpp>
 
 #include <concepts>
@@ -15,7 +16,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Throws `std::system_error`.
 [[noreturn]] inline void refuse(errc reason)
@@ -58,9 +59,9 @@ void encode_enclosed(
         throw;
     }
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// How far a decoder has looked into an unfinished frame, so that it need not look there again.
 /// Begins as zeros for each frame; what the numbers mean is the codec's affair.
@@ -177,6 +178,12 @@ inline std::span<const std::byte> bytes_of(std::string_view text) noexcept
     return std::as_bytes(std::span(text.data(), text.size()));
 }
 
+/// Bytes are their own.
+inline std::span<const std::byte> bytes_of(std::span<const std::byte> bytes) noexcept
+{
+    return bytes;
+}
+
 /// The text of bytes, for payloads. As long as the bytes.
 inline std::string_view text_of(std::span<const std::byte> bytes) noexcept
 {
@@ -203,6 +210,6 @@ public:
 /// What a codec's payloads are handed out as.
 template <codec Codec>
 using frame_of = std::conditional_t<text_codec<Codec>, text_frame, std::span<const std::byte>>;
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_CODEC_HPP

@@ -4,6 +4,7 @@
 #define FAIRLEAD_CODEC_DELIMITER_HPP
 
 #include <fairlead/codec/codec.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -12,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// A frame ends where the first of its delimiters is complete. Of delimiters that are complete at
 /// the same byte the longest counts, so `{"\n", "\r\n"}` takes a CR for part of the ending. What
@@ -176,6 +177,6 @@ private:
         return 0;
     }
 };
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_DELIMITER_HPP

@@ -4,13 +4,14 @@
 #define FAIRLEAD_CODEC_FIXED_HPP
 
 #include <fairlead/codec/codec.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <cstddef>
 #include <span>
 #include <string_view>
 #include <vector>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// Every frame has `size` bytes, and all of them are payload. Nothing that is received can be
 /// wrong, except that the stream may end inside a frame.
@@ -50,6 +51,6 @@ struct fixed
     void encode_trailer(std::span<const std::byte>, std::vector<std::byte>&) const noexcept
     {}
 };
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_FIXED_HPP

@@ -6,6 +6,7 @@
 
 #include <fairlead/codec/codec.hpp>
 #include <fairlead/detail/byte_buffer.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <cstddef>
 #include <optional>
@@ -13,7 +14,7 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// Finds the frames of one stream. May be fed one byte at a time or a megabyte at once, with the
 /// same result. Its memory grows with the bytes that it was fed and that no frame has taken yet,
@@ -191,6 +192,6 @@ private:
     mutable decode_progress progress_;
     mutable decode_result seen_;
 };
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_FRAME_READER_HPP

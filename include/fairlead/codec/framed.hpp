@@ -25,7 +25,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// How a `framed` behaves.
 struct framed_options
@@ -439,12 +439,12 @@ framed(connection&, In, Out, framed_options = {}) -> framed<In, Out>;
 
 template <typename OtherIn, typename OtherOut, codec In, codec Out>
 framed(framed<OtherIn, OtherOut>&, In, Out, framed_options = {}) -> framed<In, Out>;
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 using codec::framed;
 using codec::framed_options;
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_CODEC_FRAMED_HPP

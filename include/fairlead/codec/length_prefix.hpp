@@ -5,6 +5,7 @@
 
 #include <fairlead/codec/codec.hpp>
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <bit>
 #include <cstddef>
@@ -14,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// A frame is `length_offset` bytes of whatever, a length field, and what follows it:
 ///
@@ -146,6 +147,6 @@ private:
         return length;
     }
 };
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_LENGTH_PREFIX_HPP

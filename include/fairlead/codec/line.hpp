@@ -4,6 +4,7 @@
 #define FAIRLEAD_CODEC_LINE_HPP
 
 #include <fairlead/codec/codec.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <cstddef>
 #include <cstring>
@@ -11,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// A line ends with LF or CRLF. A CR that no LF follows is data.
 ///
@@ -96,6 +97,6 @@ private:
     static constexpr std::byte cr{'\r'};
     static constexpr std::byte lf{'\n'};
 };
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_LINE_HPP

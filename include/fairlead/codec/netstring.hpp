@@ -4,6 +4,7 @@
 #define FAIRLEAD_CODEC_NETSTRING_HPP
 
 #include <fairlead/codec/codec.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -13,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// `5:hello,`: the length in decimal, a colon, the payload, a comma (D. J. Bernstein,
 /// "Netstrings", 1997). Each length has one form: no leading zeros.
@@ -94,6 +95,6 @@ private:
         return b > most - a ? most : a + b;
     }
 };
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_NETSTRING_HPP

@@ -5,6 +5,7 @@
 
 #include <fairlead/codec/codec.hpp>
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fairlead::codec
+namespace FAIRLEAD_NAMESPACE::codec
 {
 /// The length in unsigned LEB128, seven bits to a byte, lowest first, and then the payload: what
 /// protobuf's `writeDelimitedTo` writes. Each length has one encoding: the shortest.
@@ -84,6 +85,6 @@ struct varint_prefix
 private:
     static constexpr std::size_t longest = 10; // bytes of a 64-bit number
 };
-} // namespace fairlead::codec
+} // namespace FAIRLEAD_NAMESPACE::codec
 
 #endif // FAIRLEAD_CODEC_VARINT_PREFIX_HPP

@@ -4,6 +4,7 @@
 #define FAIRLEAD_DETAIL_ACCEPT_EVENTS_HPP
 
 #include <fairlead/detail/accept_failure.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/shard.hpp>
 
 #include <chrono>
@@ -11,7 +12,7 @@
 #include <string_view>
 #include <system_error>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A part of its acceptor. `local` is where nobody is accepted, or where somebody is again.
 class accept_events
@@ -73,6 +74,6 @@ private:
     shard& shard_;
     shard::time_point limit_told_at_ = {};
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_ACCEPT_EVENTS_HPP

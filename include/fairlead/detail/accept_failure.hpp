@@ -3,12 +3,13 @@
 #ifndef FAIRLEAD_DETAIL_ACCEPT_FAILURE_HPP
 #define FAIRLEAD_DETAIL_ACCEPT_FAILURE_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/error.hpp>
 
 #include <cerrno>
 #include <system_error>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// What accept(2)'s failures mean (accept(2), section ERRORS).
 enum class accept_failure
@@ -70,6 +71,6 @@ inline std::error_code told_accept_failure(const std::error_code& error) noexcep
         return error;
     }
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_ACCEPT_FAILURE_HPP

@@ -4,11 +4,12 @@
 #define FAIRLEAD_DETAIL_ACCEPT_SINK_HPP
 
 #include <fairlead/detail/connection_limit.hpp>
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/io/native.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/ip/tcp.hpp>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// What an acceptor hands its clients to. Neither function throws.
 class accept_sink
@@ -30,6 +31,6 @@ public:
 protected:
     ~accept_sink() = default;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_ACCEPT_SINK_HPP

@@ -9,8 +9,9 @@
 #include <fairlead/detail/accept_sink.hpp>
 #include <fairlead/detail/connection_limit.hpp>
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/io/native.hpp>
 #include <fairlead/detail/listening_sockets.hpp>
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/parked_client.hpp>
 #include <fairlead/detail/place_bell.hpp>
 #include <fairlead/detail/retry_pause.hpp>
@@ -25,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Waits for readiness, accepts a bounded batch, waits again. It pauses at the connection limit
 /// and, for growing times, when the process runs out of descriptors: one waiting client is then
@@ -443,6 +444,6 @@ private:
     state state_ = state::accepting;
     retry_pause pause_; // of all of them, for want of descriptors or memory
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_ACCEPTOR_HPP

@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_ADDRESS_HPP
 
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -17,7 +18,7 @@
 #include <sys/resource.h>
 #endif
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// An address in its two parts, well-formed but not resolved.
 struct host_port
@@ -289,6 +290,6 @@ inline std::size_t default_max_connections() noexcept
 #endif
     return most;
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_ADDRESS_HPP

@@ -5,6 +5,8 @@
 #ifndef FAIRLEAD_DETAIL_ASIO_HPP
 #define FAIRLEAD_DETAIL_ASIO_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <asio/awaitable.hpp>
 #include <asio/detail/config.hpp>
 #include <asio/version.hpp>
@@ -39,7 +41,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// The completion token of the library's own coroutines: `auto [ec, n] = co_await op(..., token);`,
 /// no exception.
@@ -169,7 +171,7 @@ void post_completion(const Executor& own, Handler&& handler, Args... args)
             associated, wrapped_handler{std::move(complete), std::forward<Handler>(handler)});
     }
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 /// Executor, allocator and cancellation slot of a wrapper are those of what it wraps, except those
 /// that it names itself.

@@ -5,12 +5,13 @@
 #define FAIRLEAD_DETAIL_BUFFER_POOL_HPP
 
 #include <fairlead/detail/byte_buffer.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <cstddef>
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Keeps what connections give back, up to a bound; what is above it is freed. One thread.
 class buffer_pool
@@ -76,6 +77,6 @@ private:
     std::vector<byte_block> blocks_;
     std::vector<std::vector<std::byte>> queues_;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_BUFFER_POOL_HPP

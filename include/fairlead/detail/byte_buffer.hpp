@@ -4,6 +4,8 @@
 #ifndef FAIRLEAD_DETAIL_BYTE_BUFFER_HPP
 #define FAIRLEAD_DETAIL_BYTE_BUFFER_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -11,7 +13,7 @@
 #include <span>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Memory without a meaning yet.
 struct byte_block
@@ -117,6 +119,6 @@ private:
     std::size_t begin_ = 0;
     std::size_t end_ = 0;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_BYTE_BUFFER_HPP

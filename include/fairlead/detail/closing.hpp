@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_CLOSING_HPP
 
 #include <fairlead/detail/connection_io.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
@@ -16,7 +17,7 @@
 #include <exception>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// The closing side drops at most so much of what still arrives.
 inline constexpr std::size_t longest_linger_input = std::size_t(64) << 20;
@@ -249,6 +250,6 @@ inline void spawn_child(connection_operations& connection, asio::awaitable<void>
     asio::co_spawn(
         connection.get_executor(), std::move(child), child_done{connection_ref(connection)});
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_CLOSING_HPP

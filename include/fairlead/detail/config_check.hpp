@@ -6,6 +6,7 @@
 
 #include <fairlead/config.hpp>
 #include <fairlead/detail/address.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/error.hpp>
 
 #include <algorithm>
@@ -18,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Collects problems; each function looks at one member, named as the user writes it.
 class config_checker
@@ -258,9 +259,9 @@ private:
     errc code_ = errc::invalid_config;
     std::vector<config_problem> problems_;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 inline std::vector<config_problem> check(const server_config& config)
 {
@@ -278,6 +279,6 @@ inline void throw_first_problem(const server_config& config)
         throw std::system_error(make_error_code(problems.front().code), problems.front().message);
     }
 }
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 #endif // FAIRLEAD_DETAIL_CONFIG_CHECK_HPP

@@ -6,6 +6,7 @@
 #define FAIRLEAD_DETAIL_CONNECTION_CORE_HPP
 
 #include <fairlead/detail/connection_state.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/ip/tcp.hpp>
 
@@ -19,14 +20,16 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// There are two ways to be ended from outside the handler. `stop_in_order` ends the pending
 /// operations, sends FIN and leaves the rest to the session, which closes without losing bytes once
 /// the handler has returned; the wheel closes the socket if the handler does not return. `stop_now`
 /// closes the socket. Both note the reason first, and the first reason stays. What was being written
 /// and is cut by either ends in a reset: the peer must not take a part for the whole.
-class connection_core : public connection_state, public deadline_wheel::node
+class connection_core : public connection_state,
+                        public deadline_wheel::node,
+                        private hang_up_listener
 {
 public:
     using milliseconds = std::chrono::milliseconds;
@@ -137,7 +140,6 @@ public:
         const bool cuts_output = !reset && (has_unsent() || has_sent_part());
         phase_ = phase::closed;
         server.cancel(*this);
-        stop_watching();
         stream.close(reset || cuts_output);
         server.connection_closed(*this);
         over_if_done();
@@ -239,18 +241,10 @@ public:
         }
     }
 
-    /// The socket's watch has seen the peer's FIN or reset, perhaps behind input that nobody has
-    /// read.
-    void peer_has_gone()
+    /// That the peer has gone will be noticed without a read.
+    void watch()
     {
-        is_watched_ = false;
-        peer_gone_ = true;
-        if (handshake_bed != nullptr) {
-            handshake_bed->wake();
-        }
-        if (extras_) {
-            extras_->until_closed.notify_all();
-        }
+        stream.watch(*this);
     }
 
     /// Failed before the handler started.
@@ -390,10 +384,14 @@ private:
         }
     }
 
-    void stop_watching() noexcept
+    void peer_has_gone() override
     {
-        if (std::exchange(is_watched_, false)) {
-            server.hang_ups.remove(native_handle(), *this);
+        peer_gone_ = true;
+        if (handshake_bed != nullptr) {
+            handshake_bed->wake();
+        }
+        if (extras_) {
+            extras_->until_closed.notify_all();
         }
     }
 
@@ -411,7 +409,7 @@ private:
         const auto stage = is_closing                  ? deadlines::stage::closing
                            : phase_ == phase::pre_open ? deadlines::stage::pre_open
                                                        : deadlines::stage::open;
-        const bool is_writing = writing_ || seeks_room_;
+        const bool is_writing = (writing_ && write_waits_) || seeks_room_;
         const auto verdict = deadlines_.look(now, stage, is_writing, server.config, [this] {
             return deadlines::outgoing{
                 .acknowledged = stream.acknowledged(bytes_written.get()),
@@ -440,6 +438,6 @@ private:
         }
     }
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_CORE_HPP

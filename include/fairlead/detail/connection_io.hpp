@@ -17,7 +17,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 // How an operation completes: each takes the handler, the error and the count, and calls the
 // handler.
@@ -39,7 +39,7 @@ struct complete_with_zero_at_end
     void operator()(Handler&& handler, const std::error_code& error, std::size_t bytes) const
     {
         std::forward<Handler>(handler)(
-            bytes == 0 && error == asio::error::eof ? std::error_code() : error, bytes);
+            bytes == 0 && error == asio::error::eof ? no_error : error, bytes);
     }
 };
 
@@ -102,7 +102,20 @@ struct end_write
         connection_operations& connection, Handler&& handler, const std::error_code& error,
         std::size_t bytes)
     {
-        const std::error_code told = connection.write_ends(error, bytes);
+        const std::error_code told = connection.write_ends(error);
+        const finish_behind_handler then(connection);
+        std::forward<Handler>(handler)(told, bytes);
+    }
+};
+
+struct end_write_all
+{
+    template <typename Handler>
+    static void run(
+        connection_operations& connection, Handler&& handler, const std::error_code& error,
+        std::size_t bytes)
+    {
+        const std::error_code told = connection.write_all_ends(error, bytes);
         const finish_behind_handler then(connection);
         std::forward<Handler>(handler)(told, bytes);
     }
@@ -113,21 +126,9 @@ struct end_wait
     template <typename Handler>
     static void run(
         connection_operations& connection, Handler&& handler, const std::error_code& error,
-        std::size_t bytes)
+        std::size_t)
     {
-        const std::error_code told = connection.wait_ends(error, bytes);
-        std::forward<Handler>(handler)(told, !error && !told);
-    }
-};
-
-struct end_read_ahead
-{
-    template <typename Handler>
-    static void run(
-        connection_operations& connection, Handler&& handler, const std::error_code& error,
-        std::size_t bytes)
-    {
-        const std::error_code told = connection.read_ahead_ends(error, bytes);
+        const std::error_code told = connection.input_wait_ends(error);
         std::forward<Handler>(handler)(told, !error && !told);
     }
 };
@@ -271,6 +272,23 @@ struct initiate_read_some
     }
 };
 
+/// Keeps the accounts of a write while it goes on.
+struct output_account
+{
+    connection_operations* connection;
+
+    void operator()(std::size_t bytes, bool waits) const noexcept
+    {
+        connection->output_taken(bytes, waits);
+    }
+
+    bool goes_on() const noexcept
+    {
+        connection->tell_of_output();
+        return connection->is_open() && !connection->is_stopped();
+    }
+};
+
 struct initiate_write_some
 {
     connection_operations* connection;
@@ -297,8 +315,36 @@ struct initiate_write_some
             start_io<end_write>(
                 *connection, std::forward<Handler>(handler), [&](auto&& completion) {
                     connection->stream.async_write_some(
-                        buffers, [of = connection](std::size_t bytes) { of->output_taken(bytes); },
-                        std::move(completion));
+                        buffers, output_account{connection}, std::move(completion));
+                });
+        } catch (...) {
+            connection->write_could_not_wait(asio::buffer_size(buffers));
+            throw;
+        }
+    }
+};
+
+/// All of the buffers, as one operation: unlike `asio::async_write` it knows when the connection
+/// ends in the middle of it.
+struct initiate_write_all
+{
+    connection_operations* connection;
+
+    template <typename Handler, typename Buffers>
+    void operator()(Handler&& handler, const Buffers& buffers) const
+    {
+        if (const std::error_code refusal = connection->refuses_write(write_kind::whole)) {
+            post_completion(
+                connection->get_executor(), std::forward<Handler>(handler), refusal,
+                std::size_t(0));
+            return;
+        }
+        connection->write_begins(asio::buffer_size(buffers), write_kind::whole);
+        try {
+            start_io<end_write_all>(
+                *connection, std::forward<Handler>(handler), [&](auto&& completion) {
+                    connection->stream.async_write(
+                        buffers, output_account{connection}, std::move(completion));
                 });
         } catch (...) {
             connection->write_could_not_wait(asio::buffer_size(buffers));
@@ -319,7 +365,7 @@ struct initiate_wait_input
             const std::error_code refusal = connection->refuses_read();
             post_completion(
                 connection->get_executor(), std::forward<Handler>(handler),
-                refusal == asio::error::eof ? std::error_code() : refusal, false);
+                refusal == asio::error::eof ? no_error : refusal, false);
             return;
         }
         start_io<end_wait>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
@@ -343,9 +389,9 @@ struct initiate_read_ahead
                 connection->why_no_read_ahead(), false);
             return;
         }
-        start_io<end_read_ahead>(
-            *connection, std::forward<Handler>(handler),
-            [&](auto&& completion) { connection->stream.async_read_ahead(std::move(completion)); });
+        start_io<end_wait>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
+            connection->stream.async_read_ahead(std::move(completion));
+        });
         connection->wait_begins();
     }
 };
@@ -396,8 +442,9 @@ struct initiate_drain_begun
         connection->wait_until_drain(std::forward<Handler>(handler));
     }
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #include <fairlead/detail/half_close.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_IO_HPP

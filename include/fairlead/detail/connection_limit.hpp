@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP
 
 #include <fairlead/detail/evictions.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/shard_roster.hpp>
 
 #include <atomic>
@@ -14,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 class evictor;
 
@@ -256,6 +257,6 @@ private:
 
     connection_limit* limit_ = nullptr;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_LIMIT_HPP

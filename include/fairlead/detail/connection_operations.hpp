@@ -7,17 +7,19 @@
 
 #include <fairlead/detail/connection_sending.hpp>
 #include <fairlead/detail/intrusive_ref.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/error.hpp>
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 class connection_operations : public connection_sending
 {
@@ -62,11 +64,15 @@ public:
         return explain(error);
     }
 
-    /// Reads without waiting; the end is 0 bytes. Only when `may_read_at_hand`.
+    /// Reads without waiting; the end is 0 bytes. Only when `may_read_at_hand`. Empty: there was
+    /// nothing after all.
     template <typename Buffers>
-    std::size_t read_at_hand(const Buffers& buffers, std::error_code& error)
+    std::optional<std::size_t> read_at_hand(const Buffers& buffers, std::error_code& error)
     {
-        auto result = stream.read_at_hand(buffers);
+        auto result = stream.read(buffers);
+        if (result.waits_for != transport::attempt::condition::nothing) {
+            return std::nullopt;
+        }
         error = read_ends(result.error, result.bytes);
         if (error == asio::error::eof) {
             error.clear();
@@ -80,11 +86,9 @@ public:
     }
 
     /// Returns the error as the handler shall see it; `eof` becomes an answer.
-    std::error_code wait_ends(const std::error_code& error, std::size_t bytes)
+    std::error_code input_wait_ends(const std::error_code& error)
     {
-        const std::size_t known = stream.ahead().size();
-        stream.input_found(bytes);
-        input_was_taken(stream.ahead().size() - known);
+        input_was_taken(0);
         return wait_ends(error);
     }
 
@@ -101,16 +105,7 @@ public:
         return is_stopped()                                ? ending_.stop_code()
                : reading_ || waiting_ || is_shaking_hands_ ? in_progress()
                : ending_.sending_error()                   ? input_is_over()
-                                                           : std::error_code();
-    }
-
-    /// As `wait_ends`, for a read ahead.
-    std::error_code read_ahead_ends(const std::error_code& error, std::size_t bytes)
-    {
-        const std::size_t known = stream.ahead().size();
-        stream.input_read_ahead(bytes);
-        input_was_taken(stream.ahead().size() - known);
-        return wait_ends(error);
+                                                           : no_error;
     }
 
     /// Why TLS cannot begin now; empty: it can.
@@ -129,7 +124,7 @@ public:
         const auto next = stream.first_byte();
         return has_taken || (next && *next != tls_first_byte)
                    ? make_error_code(errc::plaintext_before_tls)
-                   : std::error_code();
+                   : no_error;
     }
 
     /// The handler closes the connection itself: nobody's error. `why` is its word for it.
@@ -196,14 +191,6 @@ public:
         }
     }
 
-    /// `peer_has_gone` will be called.
-    void watch()
-    {
-        if (!is_watched_) {
-            is_watched_ = server.hang_ups.add(native_handle(), *this, server.shared_from_this());
-        }
-    }
-
     template <typename Handler>
     void wait_until_drain(Handler&& handler)
     {
@@ -241,7 +228,7 @@ private:
             return ending_.stop_code();
         }
         const std::error_code explained = explain(error);
-        return explained == asio::error::eof ? std::error_code() : explained;
+        return explained == asio::error::eof ? no_error : explained;
     }
 
     void remember_why(std::string_view why) noexcept
@@ -286,6 +273,6 @@ private:
 
 /// Keeps a connection alive.
 using connection_ref = intrusive_ref<connection_operations>;
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_OPERATIONS_HPP

@@ -6,9 +6,9 @@
 
 #include <fairlead/detail/connection_limit.hpp>
 #include <fairlead/detail/ending.hpp>
-#include <fairlead/detail/hang_up_watch.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/io/native.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/published.hpp>
 #include <fairlead/detail/registry.hpp>
 #include <fairlead/detail/shard.hpp>
@@ -25,12 +25,12 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 class connection;
 }
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Links the connections of which no byte has reached a handler.
 struct newcomer_tag;
@@ -52,7 +52,7 @@ struct connection_extras
 /// Lives as long as somebody holds a reference: each stage that leads it (handshake, handler,
 /// closing), each child of the handler, and each operation that is pending. So nothing that has an
 /// operation pending is ever freed.
-class connection_record : public registry_entry, public newcomer_hook, public hang_up_hook
+class connection_record : public registry_entry, public newcomer_hook
 {
 public:
     using clock = shard::clock;
@@ -165,6 +165,6 @@ protected:
 private:
     std::uint32_t references_ = 0;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP

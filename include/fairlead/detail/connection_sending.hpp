@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_CONNECTION_SENDING_HPP
 
 #include <fairlead/detail/connection_core.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/error.hpp>
 
@@ -13,31 +14,14 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 class connection_sending : public connection_core
 {
 public:
     using connection_core::connection_core;
 
-    void write_all_begins(std::size_t size) noexcept
-    {
-        is_writing_all_ = true;
-        sent_part_ = false;
-        unsent_ = size;
-    }
-
-    /// `is_cut`: some of it was sent, and not the rest.
-    void write_all_ends(bool is_cut) noexcept
-    {
-        is_writing_all_ = false;
-        unsent_ = 0;
-        if (is_cut) {
-            part_was_sent();
-        }
-    }
-
-    /// And not the rest: nothing may follow that looks like a good end.
+    /// Some of a write was sent, and not the rest: nothing may follow that looks like a good end.
     void part_was_sent() noexcept
     {
         sent_part_ = true;
@@ -106,53 +90,71 @@ public:
         }
     }
 
-    void write_begins(std::size_t size, write_kind kind)
+    void write_begins(std::size_t size, write_kind kind) noexcept
     {
         writing_ = true;
         writes_ = kind;
+        write_waits_ = false;
         sent_part_ = sent_part_ && kind != write_kind::whole;
         step_left_rest_ = false;
-        if (!is_writing_all_) {
-            unsent_ = size;
-        }
-        write_time_begins();
+        unsent_ = size;
     }
 
     /// There was no memory to wait in, when some of the `size` bytes were sent perhaps; under TLS a
     /// record may have been begun.
     void write_could_not_wait(std::size_t size) noexcept
     {
+        const bool is_cut = writes_ == write_kind::continued || unsent_ != size;
         writing_ = false;
-        write_cut_ = write_cut_ || stream.is_tls();
-        if (!is_writing_all_) {
-            const bool is_cut = writes_ == write_kind::continued || unsent_ != size;
-            unsent_ = 0;
-            sent_part_ = sent_part_ || is_cut;
-        }
+        write_cut_ = write_cut_ || (stream.is_tls() && (write_waits_ || unsent_ != size));
+        unsent_ = 0;
+        sent_part_ = sent_part_ || is_cut;
+        output_was_cut();
         sending_may_be_over();
     }
 
-    /// The same of a whole write of so many bytes.
-    void write_all_could_not_wait(std::size_t size) noexcept
+    /// The kernel has taken so many bytes of the write that is pending, and takes no more now.
+    void output_taken(std::size_t bytes, bool waits) noexcept
     {
-        write_all_ends(unsent_ != size);
+        if (bytes != 0) {
+            has_untold_output_ = true;
+            unsent_ -= std::min(bytes, unsent_);
+            bytes_written.add(bytes);
+            server.counters.bytes_written.add(bytes);
+            touch();
+        }
+        if (waits && (bytes != 0 || !write_waits_)) {
+            write_waits_ = true;
+            write_time_begins();
+        }
     }
 
-    /// The kernel has taken so many bytes of the write that is pending.
-    void output_taken(std::size_t bytes) noexcept
+    /// To the hooks, which may do anything.
+    void tell_of_output() noexcept
     {
-        unsent_ -= std::min(bytes, unsent_);
+        if (std::exchange(has_untold_output_, false) && is_open()) {
+            emit_io(connection_event_kind::write);
+        }
     }
 
     /// Returns the error as the handler shall see it.
-    std::error_code write_ends(const std::error_code& error, std::size_t& bytes)
+    std::error_code write_ends(const std::error_code& error)
     {
         // It is pending while hooks hear of it: they do not write into the middle of an operation.
-        const std::error_code told = is_open() ? write_ends_open(error, bytes) : too_late(bytes);
+        const std::error_code told = is_open() ? write_ends_open(error) : ending_.stop_code();
         writing_ = false;
         step_left_rest_ = !error && writes_ == write_kind::continued && unsent_ != 0;
-        if (!is_writing_all_) {
-            unsent_ = 0;
+        unsent_ = 0;
+        return told;
+    }
+
+    /// The same of a write of all of its buffers, of which so many bytes were sent.
+    std::error_code write_all_ends(const std::error_code& error, std::size_t bytes)
+    {
+        const bool is_cut = bytes != 0 && unsent_ != 0;
+        const std::error_code told = write_ends(error);
+        if (is_cut) {
+            part_was_sent();
         }
         return told;
     }
@@ -201,6 +203,9 @@ public:
     /// The error as the handler shall see it.
     std::error_code explain(const std::error_code& error)
     {
+        if (!error) {
+            return no_error; // Asio's success may be of another category, and then differ from none
+        }
         // The kernel tells a reset once: when a write was told, a read finds what looks like an
         // end. Under TLS the end is close_notify, and it stays one.
         const bool is_reset = error == asio::error::eof && !stream.is_tls() && ending_.met_reset();
@@ -251,14 +256,9 @@ private:
         }
     }
 
-    std::error_code write_ends_open(const std::error_code& error, std::size_t bytes)
+    std::error_code write_ends_open(const std::error_code& error)
     {
-        if (bytes != 0) {
-            bytes_written.add(bytes);
-            server.counters.bytes_written.add(bytes);
-            touch();
-            emit_io(connection_event_kind::write);
-        }
+        tell_of_output();
         write_cut_ = write_cut_ || error;
         const bool goes_on = delivers_output_ && writes_ == write_kind::queued;
         if (error && writes_ == write_kind::continued) {
@@ -273,6 +273,6 @@ private:
         return explain(error);
     }
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_SENDING_HPP

@@ -6,9 +6,10 @@
 
 #include <fairlead/detail/connection_record.hpp>
 #include <fairlead/detail/deadlines.hpp>
+#include <fairlead/detail/io/transport.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/output_queue.hpp>
 #include <fairlead/detail/sleeper.hpp>
-#include <fairlead/detail/transport.hpp>
 
 #include <asio/error.hpp>
 
@@ -19,7 +20,7 @@
 #include <memory>
 #include <system_error>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// In a drain: who was accepted before it began, and is served only now, has so long for the first
 /// byte of the request that is on its way.
@@ -30,7 +31,6 @@ enum class write_kind
 {
     whole,     // of a write that begins with it
     continued, // the next of a composed operation, such as asio::async_write
-    part,      // of a connection's own write
     queued,    // of messages, sent before
 };
 
@@ -49,8 +49,7 @@ public:
     connection_state(
         shard& owner, const asio::ip::tcp::endpoint& remote_endpoint,
         connection& as_handlers_see_it)
-        : connection_record(owner, remote_endpoint, as_handlers_see_it),
-          stream(server.get_executor())
+        : connection_record(owner, remote_endpoint, as_handlers_see_it), stream(server.reactor)
     {}
 
     phase current_phase() const noexcept
@@ -82,10 +81,10 @@ public:
         return output && !output->is_idle();
     }
 
-    /// A write is pending, or between two of its parts.
+    /// A write is pending.
     bool is_writing() const noexcept
     {
-        return writing_ || is_writing_all_;
+        return writing_;
     }
 
     /// Bytes that are to be written are not with the kernel. A write of which it has the last byte,
@@ -176,7 +175,7 @@ public:
         if (reading_ || waiting_ || is_shaking_hands_) {
             return is_stopped() ? ending_.stop_code() : in_progress();
         }
-        return stream.has_input_at_hand() && !is_stopped() ? std::error_code() : input_is_over();
+        return stream.has_input_at_hand() && !is_stopped() ? no_error : input_is_over();
     }
 
     /// Nothing more can be read. When our direction has failed, what has arrived can, and nothing is
@@ -191,7 +190,7 @@ public:
 
     std::error_code refuses_write(write_kind kind) const noexcept
     {
-        const bool is_others = kind == write_kind::whole || kind == write_kind::continued;
+        const bool is_others = kind != write_kind::queued;
         const bool overtakes = kind == write_kind::whole && output && output->has_unsent();
         if (is_others && (is_writing() || overtakes) && !is_stopped()) {
             return in_progress();
@@ -205,7 +204,7 @@ public:
         }
         return writing_ || is_shaking_hands_ ? in_progress()
                : has_finished_sending()      ? std::error_code(asio::error::broken_pipe)
-                                             : std::error_code();
+                                             : no_error;
     }
 
     /// Nothing more can be sent; empty: it can, though perhaps behind what is being written.
@@ -312,13 +311,13 @@ protected:
     bool owes_first_reply_ = false;
     bool is_orphaned_ = false;
     bool peer_gone_ = false;
-    bool is_watched_ = false;
     bool send_finished_ = false;
     bool write_cut_ = false;
     bool sent_part_ = false;
-    bool step_left_rest_ = false; // the write of a composed operation that ended last
-    bool output_lost_ = false;    // messages that were sent and could not be written
-    bool is_writing_all_ = false;
+    bool step_left_rest_ = false;        // the write of a composed operation that ended last
+    bool output_lost_ = false;           // messages that were sent and could not be written
+    bool write_waits_ = false;           // for room
+    bool has_untold_output_ = false;     // written, and no hook has heard of it
     bool delivers_output_ = false;       // though it was stopped
     bool send_ends_ = false;             // behind what is being sent
     bool seeks_room_ = false;            // for that
@@ -326,6 +325,6 @@ protected:
     std::uint32_t senders_ = 0;          // who have more to send, and wait
     published<std::uint32_t> tasks_ = 0; // handler, children, deliveries
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_STATE_HPP

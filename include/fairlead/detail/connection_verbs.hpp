@@ -5,7 +5,7 @@
 
 #include <fairlead/detail/closing.hpp>
 #include <fairlead/detail/connection_io.hpp>
-#include <fairlead/detail/write_all.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
@@ -20,7 +20,7 @@
 #include <system_error>
 #include <type_traits>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 template <typename MutableBuffers, typename Token>
 auto read_some(connection_operations& connection, const MutableBuffers& buffers, Token completion)
@@ -53,11 +53,13 @@ template <typename MutableBuffers>
 asio::awaitable<std::size_t> read_at_hand(
     connection_operations& connection, MutableBuffers buffers, std::error_code& error)
 {
-    if (!connection.may_read_at_hand()) { // it was, when this was called
-        co_return co_await read_some(
-            connection, buffers, asio::redirect_error(asio::use_awaitable, error));
+    if (connection.may_read_at_hand()) { // it was, when this was called
+        if (const auto bytes = connection.read_at_hand(buffers, error)) {
+            co_return *bytes;
+        }
     }
-    co_return connection.read_at_hand(buffers, error);
+    co_return co_await read_some(
+        connection, buffers, asio::redirect_error(asio::use_awaitable, error));
 }
 
 template <typename MutableBuffers>
@@ -84,7 +86,7 @@ asio::awaitable<std::size_t> read_all(
         while (rest.size() != 0) {
             std::size_t bytes = 0;
             if (connection.may_read_at_hand()) {
-                bytes = connection.read_at_hand(rest, error);
+                bytes = co_await read_at_hand(connection, rest, error);
             } else {
                 bytes = co_await read_some(
                     connection, rest, asio::redirect_error(asio::use_awaitable, error));
@@ -168,6 +170,6 @@ asio::awaitable<void> wait_with(Initiation initiation)
     return asio::async_initiate<const asio::use_awaitable_t<>, void(std::error_code)>(
         initiation, asio::use_awaitable);
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_CONNECTION_VERBS_HPP

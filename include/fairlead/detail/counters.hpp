@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_DETAIL_COUNTERS_HPP
 #define FAIRLEAD_DETAIL_COUNTERS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/published.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/event.hpp>
@@ -11,7 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 struct counters
 {
@@ -55,6 +56,6 @@ struct counters
         return stats;
     }
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_COUNTERS_HPP

@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_DEADLINES_HPP
 
 #include <fairlead/config.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/published.hpp>
 #include <fairlead/error.hpp>
 
@@ -13,7 +14,7 @@
 #include <cstdint>
 #include <optional>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// `timeout` after `now`; a time that the clock cannot tell is `max()`, never.
 inline std::chrono::steady_clock::time_point later(
@@ -178,6 +179,6 @@ private:
     time_point unchanged_since_ = time_point::max();
     std::uint64_t acknowledged_ = 0;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_DEADLINES_HPP

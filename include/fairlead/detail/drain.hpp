@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_DRAIN_HPP
 
 #include <fairlead/detail/connection_core.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/wait_queue.hpp>
 #include <fairlead/event.hpp>
 
@@ -13,7 +14,7 @@
 #include <memory>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 class drain_account
 {
@@ -88,6 +89,6 @@ private:
     time_point began_ = {};
     time_point deadline_ = time_point::max();
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_DRAIN_HPP

@@ -4,6 +4,8 @@
 #ifndef FAIRLEAD_DETAIL_ENDING_HPP
 #define FAIRLEAD_DETAIL_ENDING_HPP
 
+#include <fairlead/detail/io/attempt.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/error.hpp>
 
 #include <asio/error.hpp>
@@ -12,7 +14,7 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 class ending
 {
@@ -63,7 +65,7 @@ public:
     std::error_code explain(const std::error_code& error) noexcept
     {
         if (!error) {
-            return {}; // Asio's success may be of another category, and then differ from none
+            return no_error; // Asio's success may be of another category, and then differ from none
         }
         if (is_noted()) {
             return stop_code();
@@ -116,7 +118,7 @@ public:
     /// What operations end with; empty: the connection is not ending.
     std::error_code stop_code() const noexcept
     {
-        return stop_code_ == errc() ? std::error_code() : make_error_code(stop_code_);
+        return stop_code_ == errc() ? no_error : make_error_code(stop_code_);
     }
 
     close_reason reason() const noexcept
@@ -126,7 +128,7 @@ public:
 
     std::error_code cause() const noexcept
     {
-        return is_noted() ? error_ : std::error_code();
+        return is_noted() ? error_ : no_error;
     }
 
     bool peer_finished() const noexcept
@@ -156,7 +158,7 @@ public:
     /// The error that `sending_failed` has noted; empty: none, or another has come since.
     std::error_code sending_error() const noexcept
     {
-        return is_sending_error_ && !is_transport_error_ ? error_ : std::error_code();
+        return is_sending_error_ && !is_transport_error_ ? error_ : no_error;
     }
 
     /// An operation has met the peer's reset.
@@ -182,7 +184,7 @@ public:
 private:
     std::error_code transport_error() const noexcept
     {
-        return is_transport_error_ ? error_ : std::error_code();
+        return is_transport_error_ ? error_ : no_error;
     }
 
     std::error_code error_;   // the first that an operation met; later, the cause of the end
@@ -192,6 +194,6 @@ private:
     bool is_sending_error_ = false;
     bool peer_finished_ = false;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_ENDING_HPP

@@ -4,12 +4,14 @@
 #ifndef FAIRLEAD_DETAIL_EVICTIONS_HPP
 #define FAIRLEAD_DETAIL_EVICTIONS_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Keeps the evictions that are under way from being more than the clients who wait, on all shards
 /// together. A victim whose handler does not return holds nobody up: after `patience`, or twice
@@ -91,6 +93,6 @@ private:
     std::size_t late_ = 0;      // begun in the one before
     period now_ = 0;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_EVICTIONS_HPP

@@ -8,6 +8,7 @@
 #include <fairlead/detail/acceptor.hpp>
 #include <fairlead/detail/connection_core.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/registry.hpp>
 
 #include <asio/post.hpp>
@@ -19,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// One for each shard. A victim gives its place back when its handler has returned, as anybody: the
 /// places are never more than there are.
@@ -285,6 +286,6 @@ private:
     std::atomic<unsigned> run_ = 0;                           // so is this
     unsigned search_ = 0;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_EVICTOR_HPP

@@ -4,13 +4,14 @@
 #define FAIRLEAD_DETAIL_HALF_CLOSE_HPP
 
 #include <fairlead/detail/connection_io.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/error.hpp>
 
 #include <system_error>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 void finish_when_asked(connection_operations& connection) noexcept;
 
@@ -65,6 +66,6 @@ struct initiate_sent_wait
             connection->get_executor(), std::forward<Handler>(handler));
     }
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_HALF_CLOSE_HPP

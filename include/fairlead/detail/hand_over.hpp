@@ -4,10 +4,12 @@
 #ifndef FAIRLEAD_DETAIL_HAND_OVER_HPP
 #define FAIRLEAD_DETAIL_HAND_OVER_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <atomic>
 #include <cstddef>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Counts what was announced and has not arrived. Closed, it takes no announcements; it is closed
 /// at first. `announce` is for any thread, the others are for the receiver's.
@@ -53,6 +55,6 @@ private:
 
     std::atomic<std::size_t> on_their_way_ = closed;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_HAND_OVER_HPP

@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_HANDSHAKE_GATE_HPP
 
 #include <fairlead/detail/handshake_places.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/shard.hpp>
 #include <fairlead/detail/sleeper.hpp>
 
@@ -15,7 +16,7 @@
 #include <optional>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A handshake that has waited for its peer for so long in all gives way to the next.
 inline constexpr std::chrono::milliseconds longest_handshake_wait{100};
@@ -171,6 +172,6 @@ private:
     std::optional<sleeper> bed_;
     bool has_turn_ = false;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_HANDSHAKE_GATE_HPP

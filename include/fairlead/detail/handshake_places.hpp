@@ -5,13 +5,14 @@
 #define FAIRLEAD_DETAIL_HANDSHAKE_PLACES_HPP
 
 #include <fairlead/detail/intrusive_list.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A limited number of places and a queue for them, first come, first served.
 ///
@@ -167,6 +168,6 @@ private:
     intrusive_list<handshake> queue_;
     intrusive_list<handshake> waiting_; // in the order in which they began to
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_HANDSHAKE_PLACES_HPP

@@ -4,9 +4,11 @@
 #ifndef FAIRLEAD_DETAIL_INTEGER_CAST_HPP
 #define FAIRLEAD_DETAIL_INTEGER_CAST_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <type_traits>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// `value` as a `To`, as static_cast converts it: the caller knows that it fits.
 template <typename To, typename From>
@@ -18,6 +20,6 @@ constexpr To integer_cast(From value) noexcept
         return static_cast<To>(value);
     }
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_INTEGER_CAST_HPP

@@ -4,9 +4,11 @@
 #ifndef FAIRLEAD_DETAIL_INTRUSIVE_LIST_HPP
 #define FAIRLEAD_DETAIL_INTRUSIVE_LIST_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <cassert>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// The links of an element: a base class of it. `Tag` tells several lists of one element apart.
 template <typename Tag = void>
@@ -158,6 +160,6 @@ private:
     sentinel head_;
     const place* innermost_ = nullptr; // of the walks that are under way
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_INTRUSIVE_LIST_HPP

@@ -4,9 +4,11 @@
 #ifndef FAIRLEAD_DETAIL_INTRUSIVE_REF_HPP
 #define FAIRLEAD_DETAIL_INTRUSIVE_REF_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Keeps an object alive. `Object` has `retain()` and `release()`; the last release ends it.
 template <typename Object>
@@ -61,6 +63,6 @@ public:
 private:
     Object* object_ = nullptr;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_INTRUSIVE_REF_HPP

@@ -3,6 +3,8 @@
 #ifndef FAIRLEAD_DETAIL_IP_ADDRESS_HPP
 #define FAIRLEAD_DETAIL_IP_ADDRESS_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <array>
 #include <charconv>
 #include <compare>
@@ -15,7 +17,7 @@
 #include <string_view>
 #include <utility>
 
-namespace fairlead
+namespace FAIRLEAD_NAMESPACE
 {
 namespace detail
 {
@@ -240,7 +242,7 @@ inline std::string ip_address::to_string() const
     }
     return text;
 }
-} // namespace fairlead
+} // namespace FAIRLEAD_NAMESPACE
 
 template <>
 struct std::hash<fairlead::ip_address>

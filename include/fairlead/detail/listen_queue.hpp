@@ -3,7 +3,8 @@
 #ifndef FAIRLEAD_DETAIL_LISTEN_QUEUE_HPP
 #define FAIRLEAD_DETAIL_LISTEN_QUEUE_HPP
 
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/io/native.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -17,7 +18,7 @@
 #include <system_error>
 #include <unistd.h>
 
-namespace fairlead::detail::native
+namespace FAIRLEAD_NAMESPACE::detail::native
 {
 /// What accept(2) would say if it had a descriptor to give: nothing when somebody waits, or when the
 /// kernel does not tell. By poll(2), so that it is the same that a wait for readiness goes by.
@@ -61,6 +62,6 @@ inline int longest_backlog() noexcept
 #endif
     return 0;
 }
-} // namespace fairlead::detail::native
+} // namespace FAIRLEAD_NAMESPACE::detail::native
 
 #endif // FAIRLEAD_DETAIL_LISTEN_QUEUE_HPP

@@ -6,8 +6,9 @@
 #include <fairlead/config.hpp>
 #include <fairlead/detail/address.hpp>
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/io/socket_options.hpp>
 #include <fairlead/detail/listen_queue.hpp>
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
@@ -19,7 +20,7 @@
 #include <system_error>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// An option that the kernel would not set.
 struct refused_option
@@ -223,6 +224,6 @@ inline std::string why_queue_is_shorter(const server_config& config)
     return "the listen queue: backlog is " + std::to_string(config.backlog) +
            ", the kernel allows " + std::to_string(longest) + " (net.core.somaxconn)";
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_LISTENER_HPP

@@ -6,9 +6,10 @@
 #define FAIRLEAD_DETAIL_LISTENING_SOCKETS_HPP
 
 #include <fairlead/detail/accept_failure.hpp>
+#include <fairlead/detail/io/native.hpp>
 #include <fairlead/detail/listen_queue.hpp>
 #include <fairlead/detail/listener.hpp>
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/retry_pause.hpp>
 #include <fairlead/detail/shard.hpp>
 #include <fairlead/detail/spare_memory.hpp>
@@ -25,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// One that is broken rests for growing times, while the others are served.
 class listening_sockets
@@ -278,6 +279,6 @@ private:
     std::optional<news> news_;
     endpoint local_;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_LISTENING_SOCKETS_HPP

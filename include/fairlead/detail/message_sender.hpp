@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_MESSAGE_SENDER_HPP
 #define FAIRLEAD_DETAIL_MESSAGE_SENDER_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/outbox.hpp>
 
 #include <asio/awaitable.hpp>
@@ -19,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 class message_sender
 {
@@ -179,6 +180,6 @@ private:
     std::size_t most_;
     std::size_t enough_;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_MESSAGE_SENDER_HPP

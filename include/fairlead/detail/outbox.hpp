@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_OUTBOX_HPP
 
 #include <fairlead/detail/connection_io.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/output_queue.hpp>
 
 #include <asio/awaitable.hpp>
@@ -25,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// One write at a time, started here and not by a sender, so that a sender waits only for room, and
 /// any number of coroutines may send. What comes while a write is pending goes with the next.
@@ -333,6 +334,6 @@ private:
     std::shared_ptr<wait_list> waiting_;          // null while an operation is pending
     std::weak_ptr<wait_list> waiting_now_;        // the same object, wherever it is
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_OUTBOX_HPP

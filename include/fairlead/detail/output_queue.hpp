@@ -4,13 +4,14 @@
 #ifndef FAIRLEAD_DETAIL_OUTPUT_QUEUE_HPP
 #define FAIRLEAD_DETAIL_OUTPUT_QUEUE_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/wait_list.hpp>
 
 #include <cstddef>
 #include <memory>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 class output_queue
 {
@@ -45,6 +46,6 @@ private:
     /// Those who wait for the next change. Null: their context is being destroyed.
     virtual std::shared_ptr<wait_list> waiting() = 0;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_OUTPUT_QUEUE_HPP

@@ -6,14 +6,15 @@
 
 #include <fairlead/detail/accept_sink.hpp>
 #include <fairlead/detail/connection_limit.hpp>
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/io/native.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/ip/tcp.hpp>
 
 #include <chrono>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A part of its acceptor.
 struct parked_client
@@ -55,6 +56,6 @@ struct parked_client
     asio::ip::tcp::endpoint remote;
     time_point until;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_PARKED_CLIENT_HPP

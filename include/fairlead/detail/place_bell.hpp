@@ -4,12 +4,13 @@
 #define FAIRLEAD_DETAIL_PLACE_BELL_HPP
 
 #include <fairlead/detail/connection_limit.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/shard.hpp>
 #include <fairlead/detail/spare_memory.hpp>
 
 #include <asio/post.hpp>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A part of its shard. The limit must outlive it.
 class place_bell
@@ -52,6 +53,6 @@ private:
     spare_memory memory_;
     bool is_asked_ = false;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_PLACE_BELL_HPP

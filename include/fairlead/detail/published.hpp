@@ -4,9 +4,11 @@
 #ifndef FAIRLEAD_DETAIL_PUBLISHED_HPP
 #define FAIRLEAD_DETAIL_PUBLISHED_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <atomic>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A number with one writer. Adding is a load and a store, not a locked instruction.
 template <typename Integer>
@@ -54,6 +56,6 @@ public:
 private:
     std::atomic<Value> value_;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_PUBLISHED_HPP

@@ -8,6 +8,7 @@
 #include <fairlead/detail/acceptor.hpp>
 #include <fairlead/detail/evictor.hpp>
 #include <fairlead/detail/hand_over.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/session.hpp>
 
 #include <algorithm>
@@ -21,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 class reception : public shard, private accept_sink
 {
@@ -176,9 +177,7 @@ private:
         if (hooks.callbacks.on_socket && !tune(socket, remote)) {
             return false;
         }
-        std::error_code error;
-        client.stream.assign(remote.protocol(), std::move(socket), error);
-        if (error) {
+        if (const std::error_code error = client.stream.assign(std::move(socket))) {
             throw std::system_error(error, "accept");
         }
         connections_.insert(client);
@@ -253,6 +252,6 @@ private:
         evictor_.settled(client);
     }
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_RECEPTION_HPP

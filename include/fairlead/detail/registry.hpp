@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -14,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// The id that was given last. A simulation begins with none, so that its runs repeat.
 inline std::atomic<std::uint64_t>& last_connection_id() noexcept
@@ -191,6 +192,6 @@ private:
     table buckets_; // its size is a power of two
     std::size_t size_ = 0;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_REGISTRY_HPP

@@ -3,10 +3,12 @@
 #ifndef FAIRLEAD_DETAIL_RETRY_PAUSE_HPP
 #define FAIRLEAD_DETAIL_RETRY_PAUSE_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <algorithm>
 #include <chrono>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Grows from failure to failure, and begins anew after a success.
 class retry_pause
@@ -42,6 +44,6 @@ public:
 private:
     std::chrono::milliseconds time_{0};
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_RETRY_PAUSE_HPP

@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_SERVER_CORE_HPP
 
 #include <fairlead/detail/drain.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/reception.hpp>
 #include <fairlead/detail/server_runs.hpp>
 #include <fairlead/detail/wheel_timer.hpp>
@@ -24,7 +25,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Everything runs on the context's thread except what says otherwise. Nothing that a hook or a
 /// handler calls comes back in here directly: the public functions post.
@@ -167,6 +168,7 @@ public:
         require_stopped();
         std::vector<refused_option> refused;
         try {
+            reactor.open();
             auto made = make_listeners();
             refused = made.front().refused; // of the others it is the same
             acceptor_.assign(std::move(made));
@@ -428,6 +430,6 @@ private:
     server_runs runs_;
     bool sweeping_ = false;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SERVER_CORE_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP
 #define FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server_core.hpp>
 #include <fairlead/handler.hpp>
 
@@ -21,7 +22,7 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A server's core, with the handler: leads each connection from accept through pre-open to the
 /// handler; closing.hpp leads it on from there.
@@ -260,6 +261,6 @@ inline asio::awaitable<void> listen(const std::shared_ptr<server_core>& server)
     return asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr)>(
         initiate_listen{server, run}, asio::use_awaitable);
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP

@@ -4,10 +4,12 @@
 #ifndef FAIRLEAD_DETAIL_SERVER_RUNS_HPP
 #define FAIRLEAD_DETAIL_SERVER_RUNS_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <algorithm>
 #include <atomic>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Stops refer to the run that was the last to be announced; one that comes too late, after the
 /// next start was announced, is void. `announce`, `ask_to_stop` and `is_stop_asked` are for any
@@ -71,6 +73,6 @@ private:
     std::atomic<unsigned> running_ = 0;
     unsigned stopped_ = 0;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SERVER_RUNS_HPP

@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/closing.hpp>
 #include <fairlead/detail/handshake_gate.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +16,7 @@
 #include <string>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// It failed before its handler, which will not hear of it.
 inline void failed_early(
@@ -251,6 +252,6 @@ inline asio::awaitable<void> start_tls(
     }
 }
 
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SESSION_HPP

@@ -10,7 +10,8 @@
 #include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/buffer_pool.hpp>
 #include <fairlead/detail/counters.hpp>
-#include <fairlead/detail/hang_up_watch.hpp>
+#include <fairlead/detail/io/reactor.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/spare_memory.hpp>
 #include <fairlead/hooks.hpp>
 
@@ -23,7 +24,7 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 class connection_core;
 class handshake_gate;
@@ -38,7 +39,7 @@ public:
     shard(asio::io_context& io_context, server_config options)
         : context(io_context),
           config(std::move(options)),
-          hang_ups(io_context),
+          reactor(reactor_of(io_context)),
           wheel_(clock::now()),
           timer_(io_context)
     {}
@@ -80,10 +81,11 @@ public:
     /// and one reference for all of them.
     void connection_made()
     {
-        if (connections_made_++ == 0) {
+        if (connections_made_ == 0) {
+            reactor.open(); // where nothing listens, it has not been opened
             kept_by_connections_ = shared_from_this();
-            hang_ups.open();
         }
+        ++connections_made_;
     }
 
     void connection_gone() noexcept
@@ -111,10 +113,10 @@ public:
 
     asio::io_context& context;
     server_config config;
+    detail::reactor& reactor;
     hook_caller hooks;
     detail::counters counters;
     buffer_pool buffers;
-    hang_up_watch<connection_core> hang_ups;
     bool draining = false;
 
 protected:
@@ -193,6 +195,6 @@ private:
     spare_memory timer_memory_;
     spare_memory arming_memory_;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SHARD_HPP

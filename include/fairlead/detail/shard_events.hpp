@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_SHARD_EVENTS_HPP
 #define FAIRLEAD_DETAIL_SHARD_EVENTS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/event.hpp>
 
 #include <asio/ip/tcp.hpp>
@@ -21,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// What holds for the server when it holds for every shard (listening, draining, stopped,
 /// tls_reloaded, resumed) is told with the last of them; what holds when it holds for one (paused,
@@ -219,6 +220,6 @@ private:
     std::string limit_; // the one that was told last
     time_point limit_told_at_ = {};
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SHARD_EVENTS_HPP

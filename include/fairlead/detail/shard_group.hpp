@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_SHARD_GROUP_HPP
 
 #include <fairlead/config.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server_core.hpp>
 #include <fairlead/detail/server_operations.hpp>
 #include <fairlead/detail/shard_events.hpp>
@@ -28,7 +29,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Threads: every member may be called from any thread, but `start`, `shutdown` and `join`, which
 /// wait, not from the shards' own. The shards outlive the group.
@@ -336,6 +337,6 @@ private:
     mutable std::mutex mutex_;              // of the next
     std::shared_ptr<drain_report> drained_; // of this run, once a drain was asked for
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SHARD_GROUP_HPP

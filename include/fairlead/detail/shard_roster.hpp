@@ -3,13 +3,15 @@
 #ifndef FAIRLEAD_DETAIL_SHARD_ROSTER_HPP
 #define FAIRLEAD_DETAIL_SHARD_ROSTER_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <mutex>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Keeps nobody alive. Any thread.
 template <typename Member>
@@ -42,6 +44,6 @@ private:
     mutable std::mutex mutex_;
     std::vector<std::weak_ptr<Member>> members_;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SHARD_ROSTER_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_SHARD_THREADS_HPP
 #define FAIRLEAD_DETAIL_SHARD_THREADS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server_core.hpp>
 
 #include <asio/executor_work_guard.hpp>
@@ -17,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A run lasts until every shard's server has stopped; then all threads end. So whatever one shard
 /// has handed to another by then is taken there, by that shard's thread. What is still queued after
@@ -162,6 +163,6 @@ private:
     std::size_t not_stopped_ = 0;
     unsigned run_ = 0; // tells an attempt at a run from the next
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SHARD_THREADS_HPP

@@ -4,13 +4,14 @@
 #define FAIRLEAD_DETAIL_SHARED_PORT_HPP
 
 #include <fairlead/detail/listener.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server_core.hpp>
 
 #include <cstddef>
 #include <system_error>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Opens `core_at(0)` ... `core_at(count - 1)` on the address of the first one's configuration; all
 /// or none.
@@ -57,6 +58,6 @@ void open_shared_port(std::size_t count, CoreAt core_at)
         }
     }
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SHARED_PORT_HPP

@@ -4,12 +4,13 @@
 #define FAIRLEAD_DETAIL_SLEEPER_HPP
 
 #include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/awaitable.hpp>
 #include <asio/io_context.hpp>
 #include <asio/steady_timer.hpp>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// The sleep is an operation of the context, which destroys it, and the coroutine with it, when it
 /// is destroyed itself: nobody has to be woken for that, and nothing is left behind.
@@ -36,6 +37,6 @@ public:
 private:
     asio::steady_timer timer_;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SLEEPER_HPP

@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_SPARE_MEMORY_HPP
 
 #include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/post.hpp>
 
@@ -15,7 +16,7 @@
 #include <tuple>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Room for one operation at a time. The handler of the operation keeps this alive: Asio gives the
 /// memory back before it destroys or calls the handler.
@@ -144,6 +145,6 @@ void post_in_spare_memory(std::unique_ptr<Waiter> waiter, Args... args)
         post_elsewhere(associated, std::move(wake));
     }
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SPARE_MEMORY_HPP

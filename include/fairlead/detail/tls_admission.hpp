@@ -4,11 +4,12 @@
 #ifndef FAIRLEAD_DETAIL_TLS_ADMISSION_HPP
 #define FAIRLEAD_DETAIL_TLS_ADMISSION_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/tls_fetch.hpp>
 
 #include <openssl/ssl.h>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Where an SSL notes that its handshake must stop at the hello; null: it need not. Throws only the
 /// first time, which is when a context is made.
@@ -38,6 +39,6 @@ inline int hello_is_complete(SSL* ssl, int*, void*) noexcept
     return SSL_get_ex_data(ssl, admission_index()) == nullptr ? SSL_CLIENT_HELLO_SUCCESS
                                                               : SSL_CLIENT_HELLO_RETRY;
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_TLS_ADMISSION_HPP

@@ -5,8 +5,10 @@
 #ifndef FAIRLEAD_DETAIL_TLS_ENGINE_HPP
 #define FAIRLEAD_DETAIL_TLS_ENGINE_HPP
 
-#include <fairlead/detail/native.hpp>
-#include <fairlead/detail/prefetch.hpp>
+#include <fairlead/detail/io/buffers.hpp>
+#include <fairlead/detail/io/channel.hpp>
+#include <fairlead/detail/io/prefetch.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/tls.hpp>
 
 #include <asio/buffer.hpp>
@@ -28,25 +30,8 @@
 #include <system_error>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
-/// What an attempt came to, and for what to wait before the next one.
-struct attempt
-{
-    enum class condition
-    {
-        nothing,
-        readable,
-        writable,
-        /// The client's hello is complete: `admit`.
-        admission,
-    };
-
-    std::size_t bytes = 0;
-    condition waits_for = condition::nothing;
-    std::error_code error = {};
-};
-
 /// One step of a handshake reads at most so many bytes.
 inline constexpr std::size_t longest_handshake_turn = 16384;
 
@@ -60,9 +45,9 @@ public:
     /// A server of `context`. `before` is plain input that was read too early. Null with an error:
     /// no memory.
     static std::unique_ptr<tls_engine> make(
-        const tls_context& context, int descriptor, prefetch& before, std::error_code& error)
+        const tls_context& context, channel& socket, prefetch& before, std::error_code& error)
     {
-        auto engine = std::make_unique<tls_engine>(context, descriptor, before);
+        auto engine = std::make_unique<tls_engine>(context, socket, before);
         if (engine->ssl_ == nullptr) {
             error = make_error_code(errc::out_of_memory);
             engine.reset();
@@ -70,8 +55,8 @@ public:
         return engine;
     }
 
-    tls_engine(const tls_context& context, int descriptor, prefetch& before)
-        : descriptor_(descriptor), before_(before)
+    tls_engine(const tls_context& context, channel& socket, prefetch& before)
+        : channel_(socket), before_(before)
     {
         ::ERR_clear_error();
         std::unique_ptr<SSL, deleter> ssl(::SSL_new(context.native_handle()));
@@ -89,12 +74,6 @@ public:
 
     tls_engine(const tls_engine&) = delete;
     tls_engine& operator=(const tls_engine&) = delete;
-
-    /// The descriptor is about to be closed, and its number to become somebody else's.
-    void detach() noexcept
-    {
-        descriptor_ = -1;
-    }
 
     /// As far as the handshake goes with what has arrived, and not behind the client's hello before
     /// `admit`: until then it costs next to nothing. Others get their turn after so many bytes,
@@ -144,7 +123,13 @@ public:
         return received(::SSL_read(ssl_.get(), space.data(), clamp(space.size())));
     }
 
-    /// Reads into `ahead`, behind what is there.
+    /// Of `ahead`.
+    prefetch& ahead_memory() noexcept
+    {
+        return ahead_;
+    }
+
+    /// Reads into `ahead`, behind what is there. Its memory is reserved.
     attempt read_ahead()
     {
         const asio::mutable_buffer space = ahead_.space();
@@ -187,12 +172,6 @@ public:
         begin_call();
         const int result = ::SSL_write(ssl_.get(), data.data(), clamp(data.size()));
         return result > 0 ? attempt{.bytes = static_cast<std::size_t>(result)} : outcome(result);
-    }
-
-    /// An event says that the descriptor may have input again.
-    void input_may_have_come() noexcept
-    {
-        drained_ = false;
     }
 
     /// Input that OpenSSL has taken and nobody has read; at least 1 when there is any, in whatever
@@ -301,14 +280,9 @@ private:
         if (self.before_.size() != 0) {
             return static_cast<int>(self.before_.copy_out(data, static_cast<std::size_t>(size)));
         }
-        if (self.drained_ || capacity == 0) {
-            // The last read came back short: only a new event can bring more. Or the turn is over.
-            ::BIO_set_retry_read(bio);
-            return -1;
-        }
-        const auto result = native::receive(self.descriptor_, data, capacity);
+        const auto result = capacity != 0 ? self.channel_.receive(data, capacity)
+                                          : native::io_result{.would_block = true}; // turn is over
         if (result.would_block) {
-            self.drained_ = true;
             ::BIO_set_retry_read(bio);
             return -1;
         }
@@ -317,7 +291,6 @@ private:
             return -1;
         }
         self.ended_ = result.bytes == 0;
-        self.drained_ = !self.ended_ && result.bytes < capacity;
         self.turn_left_ -= result.bytes;
         return static_cast<int>(result.bytes);
     }
@@ -326,7 +299,7 @@ private:
     {
         tls_engine& self = owner(bio);
         ::BIO_clear_retry_flags(bio);
-        const auto result = native::send(self.descriptor_, data, static_cast<std::size_t>(size));
+        const auto result = self.channel_.send(data, static_cast<std::size_t>(size));
         if (result.would_block) {
             ::BIO_set_retry_write(bio);
             return -1;
@@ -385,18 +358,17 @@ private:
         return known;
     }
 
-    int descriptor_;
+    channel& channel_;
     prefetch& before_;
     prefetch ahead_;
     std::unique_ptr<SSL, deleter> ssl_;
     std::uint64_t ciphertext_sent_ = 0;
     std::size_t turn_left_ = std::numeric_limits<std::size_t>::max();
     std::error_code socket_error_; // of the last call that OpenSSL made
-    bool drained_ = false;         // the kernel's receive queue was seen empty
     bool ended_ = false;           // FIN was read
     bool broken_ = false;          // no alert may follow
     bool notify_waits_ = false;    // close_notify is made, and not all of it is with the kernel
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_TLS_ENGINE_HPP

@@ -4,6 +4,8 @@
 #ifndef FAIRLEAD_DETAIL_TLS_FETCH_HPP
 #define FAIRLEAD_DETAIL_TLS_FETCH_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -14,7 +16,7 @@
 
 #include <new>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// What a static variable keeps of an index that OpenSSL has given. Throws `std::bad_alloc` when it
 /// had no memory for one, so that the next caller asks again.
@@ -45,6 +47,6 @@ inline void fetch_tls_algorithms()
     ::ERR_clear_error();
 #endif
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_TLS_FETCH_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_TLS_FLOOD_HPP
 #define FAIRLEAD_DETAIL_TLS_FLOOD_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/tls_fetch.hpp>
 
 #include <openssl/ssl.h>
@@ -11,7 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Records of the handshake protocol that a peer may send after the handshake without application
 /// data in between. In TLS 1.3 they are KeyUpdates (RFC 8446, 4.6.3), each of which costs a key
@@ -72,6 +73,6 @@ inline void count_record(
         SSL_set_shutdown(ssl, SSL_get_shutdown(ssl) | SSL_RECEIVED_SHUTDOWN);
     }
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_TLS_FLOOD_HPP

@@ -6,6 +6,7 @@
 #define FAIRLEAD_DETAIL_TLS_LOADING_HPP
 
 #include <fairlead/config.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/openssl_ptr.hpp>
 #include <fairlead/detail/tls_fetch.hpp>
 #include <fairlead/error.hpp>
@@ -32,7 +33,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Empties this thread's error queue into one line, each reason once: "bad decrypt, no start line".
 inline std::string take_openssl_reasons()
@@ -432,6 +433,6 @@ inline tls_algorithms choose_algorithms(const tls_config& config)
     ERR_clear_error();
     return chosen;
 }
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_TLS_LOADING_HPP

@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/intrusive_list.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/spare_memory.hpp>
 
 #include <asio/associated_cancellation_slot.hpp>
@@ -17,7 +18,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Completion handlers `void(std::error_code)`, which complete by a post to their own executors.
 /// Their cancellation slots end a wait with `asio::error::operation_aborted`. Those still here when
@@ -122,6 +123,6 @@ private:
 
     intrusive_list<waiter> waiters_;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_WAIT_LIST_HPP

@@ -5,6 +5,7 @@
 #define FAIRLEAD_DETAIL_WAIT_QUEUE_HPP
 
 #include <fairlead/detail/asio.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/spare_memory.hpp>
 
 #include <asio/async_result.hpp>
@@ -14,7 +15,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A queue of completion handlers `void(Args...)`. Those that are still in it when it dies are
 /// destroyed, and with them the coroutines that wait.
@@ -144,6 +145,6 @@ private:
     waiter* last_ = nullptr; // if there is a first
     std::size_t size_ = 0;
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_WAIT_QUEUE_HPP

@@ -4,8 +4,9 @@
 #define FAIRLEAD_DETAIL_WHEEL_TIMER_HPP
 
 #include <fairlead/deadline_wheel.hpp>
+#include <fairlead/detail/namespace.hpp>
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// A part of its owner, which schedules and cancels it.
 template <typename Owner>
@@ -34,6 +35,6 @@ private:
     Owner& owner_;
     void (Owner::*const action_)();
 };
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_WHEEL_TIMER_HPP

@@ -4,13 +4,14 @@
 #ifndef FAIRLEAD_TESTING_ALLOCATIONS_HPP
 #define FAIRLEAD_TESTING_ALLOCATIONS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/allocation_fault.hpp>
 
 #include <cstddef>
 #include <cstdlib>
 #include <new>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 inline void* allocate(std::size_t size) noexcept
 {
@@ -34,7 +35,7 @@ void* allocate_or_throw(std::size_t size, Alignment... alignment)
     }
     throw std::bad_alloc();
 }
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 void* operator new(std::size_t size)
 {

@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_CATCH2_HPP
 #define FAIRLEAD_TESTING_CATCH2_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/simulation.hpp>
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 #include <random>
 #include <string>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// `FAIRLEAD_SEED` of the environment; where that is not set, one that is drawn.
 inline std::uint64_t seed_of_this_run()
@@ -27,7 +28,7 @@ inline bool runs_twice()
 {
     return std::getenv("FAIRLEAD_TWICE") != nullptr;
 }
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
 #define FAIRLEAD_SIMULATION_NAMED(function, name, sim)                                             \
     static void function(::fairlead::testing::simulation& sim);                                    \

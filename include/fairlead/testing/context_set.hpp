@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_CONTEXT_SET_HPP
 #define FAIRLEAD_TESTING_CONTEXT_SET_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/allocation_fault.hpp>
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/random.hpp>
@@ -17,7 +18,7 @@
 #include <optional>
 #include <vector>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 class context_set
 {
@@ -136,6 +137,6 @@ private:
     std::vector<std::size_t> order_;
     simulated::instant suspended_until_{};
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
 #endif // FAIRLEAD_TESTING_CONTEXT_SET_HPP

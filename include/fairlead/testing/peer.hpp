@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTING_PEER_HPP
 #define FAIRLEAD_TESTING_PEER_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/kernel/tcp_socket.hpp>
 #include <fairlead/testing/stream_layer.hpp>
@@ -22,7 +23,7 @@
 #include <sys/socket.h>
 #include <utility>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// An expectation that was not met: what was expected, what came, when, and what happened before.
 class expectation_failed : public simulation_failure
@@ -442,6 +443,6 @@ private:
     bool has_finished_ = false; // done
     bool has_end_ = false;
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
 #endif // FAIRLEAD_TESTING_PEER_HPP

@@ -4,13 +4,15 @@
 #ifndef FAIRLEAD_TESTING_RANDOM_HPP
 #define FAIRLEAD_TESTING_RANDOM_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <cassert>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// Draws numbers. One thread.
 ///
@@ -86,6 +88,6 @@ public:
 private:
     std::uint64_t state_;
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
 #endif // FAIRLEAD_TESTING_RANDOM_HPP

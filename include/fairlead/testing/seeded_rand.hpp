@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_SEEDED_RAND_HPP
 #define FAIRLEAD_TESTING_SEEDED_RAND_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/random.hpp>
 
 #include <openssl/rand.h>
@@ -14,7 +15,7 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// While it lives, what OpenSSL draws comes from a source: handshakes repeat, and nothing is secret.
 /// One at a time in a process.
@@ -50,7 +51,7 @@ private:
 
     static inline random_source* drawn_from = nullptr;
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
 #pragma GCC diagnostic pop
 

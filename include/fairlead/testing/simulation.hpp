@@ -42,7 +42,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// Lives on one thread, and is the only one of the process. Servers, peers and whatever a handler
 /// makes live in it; no thread may be started.
@@ -448,6 +448,6 @@ std::uint64_t simulate_twice(std::uint64_t seed, Test&& test)
     }
     return first;
 }
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
 #endif // FAIRLEAD_TESTING_SIMULATION_HPP

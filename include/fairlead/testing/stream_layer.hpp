@@ -3,10 +3,12 @@
 #ifndef FAIRLEAD_TESTING_STREAM_LAYER_HPP
 #define FAIRLEAD_TESTING_STREAM_LAYER_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <string>
 #include <string_view>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// What lies between a peer's bytes and the network, such as TLS (tls_peer.hpp).
 class stream_layer
@@ -29,6 +31,6 @@ public:
     /// Why it is broken, for people.
     virtual std::string problem() const = 0;
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
 #endif // FAIRLEAD_TESTING_STREAM_LAYER_HPP

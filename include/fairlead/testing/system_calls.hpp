@@ -11,6 +11,7 @@
 #ifndef FAIRLEAD_TESTING_SYSTEM_CALLS_HPP
 #define FAIRLEAD_TESTING_SYSTEM_CALLS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/file_calls.hpp>
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/kernel/socket_calls.hpp>
@@ -44,7 +45,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// The next function of this name: the C library's, or a sanitizer's before it.
 template <typename Function>
@@ -73,7 +74,7 @@ inline kernel* kernel_of(int fd) noexcept
 {
     return descriptor_table::has_number(fd) ? kernel::current() : nullptr;
 }
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 namespace fairlead_simulated = ::fairlead::testing::simulated; // this is one file of a test
 

@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_TLS_PEER_HPP
 #define FAIRLEAD_TESTING_TLS_PEER_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/peer.hpp>
 
 #include <openssl/bio.h>
@@ -16,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// What a scripted client asks for. It believes whatever certificate it is shown.
 struct tls_peer_options
@@ -181,6 +182,6 @@ private:
     std::string problem_;
     bool has_ended_ = false;
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
 #endif // FAIRLEAD_TESTING_TLS_PEER_HPP

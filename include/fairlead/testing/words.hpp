@@ -3,6 +3,8 @@
 #ifndef FAIRLEAD_TESTING_WORDS_HPP
 #define FAIRLEAD_TESTING_WORDS_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -12,7 +14,7 @@
 #include <string_view>
 #include <utility>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// "1.250000000 s".
 inline std::string in_seconds(std::chrono::nanoseconds time)
@@ -66,6 +68,6 @@ private:
 
     std::deque<std::string> lines_;
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
 #endif // FAIRLEAD_TESTING_WORDS_HPP

@@ -3,6 +3,8 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_ADDRESS_HPP
 #define FAIRLEAD_TESTING_KERNEL_ADDRESS_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <algorithm>
 #include <arpa/inet.h>
 #include <array>
@@ -16,7 +18,7 @@
 #include <string>
 #include <sys/socket.h>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// IPv6, or IPv4 mapped into it (RFC 4291, 2.5.5.2), and a port.
 struct address
@@ -137,6 +139,6 @@ struct address
         *size = whole;
     }
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_ADDRESS_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_AGENDA_HPP
 #define FAIRLEAD_TESTING_KERNEL_AGENDA_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/random.hpp>
 
 #include <algorithm>
@@ -15,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// Since the beginning of the simulation.
 using instant = std::chrono::nanoseconds;
@@ -118,6 +119,6 @@ private:
     std::uint64_t ran_ = 0;
     bool is_shuffled_ = true;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_AGENDA_HPP

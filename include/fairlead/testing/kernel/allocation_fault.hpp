@@ -3,11 +3,13 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_ALLOCATION_FAULT_HPP
 #define FAIRLEAD_TESTING_KERNEL_ALLOCATION_FAULT_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <cstdint>
 #include <limits>
 #include <utility>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// Of one thread: counts what the servers' side of a simulation asks `operator new` for.
 struct allocation_fault
@@ -55,6 +57,6 @@ public:
 private:
     bool before_;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_ALLOCATION_FAULT_HPP

@@ -3,6 +3,8 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_BYTES_HPP
 #define FAIRLEAD_TESTING_KERNEL_BYTES_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -10,7 +12,7 @@
 #include <sys/uio.h>
 #include <vector>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// First in, first out. Costs are amortised: what was taken stays in place until it is most of it.
 class byte_queue
@@ -101,6 +103,6 @@ inline std::size_t push_front_of(std::span<const iovec> from, byte_queue& into, 
     }
     return pushed;
 }
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_BYTES_HPP

@@ -3,6 +3,8 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_CALLS_HPP
 #define FAIRLEAD_TESTING_KERNEL_CALLS_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <array>
 #include <bitset>
 #include <cstddef>
@@ -10,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 enum class call : unsigned char
 {
@@ -124,6 +126,6 @@ inline call_set calls_named(std::string_view pattern)
     }
     return found;
 }
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_CALLS_HPP

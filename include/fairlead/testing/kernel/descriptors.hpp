@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_DESCRIPTORS_HPP
 #define FAIRLEAD_TESTING_KERNEL_DESCRIPTORS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/epoll.hpp>
 #include <fairlead/testing/kernel/file.hpp>
 
@@ -14,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// The lowest free number is given, from one on that no real descriptor has.
 class descriptor_table
@@ -143,6 +144,6 @@ private:
     std::size_t lowest_ = 0; // nothing below is free
     std::size_t count_ = 0;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_DESCRIPTORS_HPP

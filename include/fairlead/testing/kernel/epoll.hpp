@@ -5,6 +5,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_EPOLL_HPP
 #define FAIRLEAD_TESTING_KERNEL_EPOLL_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/file.hpp>
 #include <fairlead/testing/random.hpp>
 
@@ -19,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 class epoll final : public file
 {
@@ -274,6 +275,6 @@ private:
     table items_;
     std::vector<item*> ready_;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_EPOLL_HPP

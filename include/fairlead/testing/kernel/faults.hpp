@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_FAULTS_HPP
 #define FAIRLEAD_TESTING_KERNEL_FAULTS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/calls.hpp>
 #include <fairlead/testing/random.hpp>
@@ -15,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// Which of the calls that a fault names fail. All conditions must hold.
 struct fault_when
@@ -32,9 +33,9 @@ struct fault_when
     std::chrono::nanoseconds from = std::chrono::nanoseconds(0);
     std::chrono::nanoseconds until = std::chrono::nanoseconds::max();
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 class faults
 {
@@ -96,6 +97,6 @@ private:
     std::vector<rule> rules_;
     coverage reached_;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_FAULTS_HPP

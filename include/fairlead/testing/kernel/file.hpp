@@ -3,6 +3,8 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_FILE_HPP
 #define FAIRLEAD_TESTING_KERNEL_FILE_HPP
 
+#include <fairlead/detail/namespace.hpp>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
@@ -19,7 +21,7 @@
 #include <sys/uio.h>
 #include <vector>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// As a system call answers inside Linux: 0 or more, or an errno, negative.
 using answer = long;
@@ -110,6 +112,6 @@ private:
 };
 
 using file_ptr = std::shared_ptr<file>;
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_FILE_HPP

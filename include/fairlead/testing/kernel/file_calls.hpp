@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_FILE_CALLS_HPP
 #define FAIRLEAD_TESTING_KERNEL_FILE_CALLS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/kernel/pipe.hpp>
 
@@ -18,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing::simulated::calls
+namespace FAIRLEAD_NAMESPACE::testing::simulated::calls
 {
 inline std::span<const iovec> parts_of(const iovec* parts, int count) noexcept
 {
@@ -232,6 +233,6 @@ inline answer splice(
         return target->write({&part, 1}, MSG_DONTWAIT | MSG_NOSIGNAL);
     });
 }
-} // namespace fairlead::testing::simulated::calls
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated::calls
 
 #endif // FAIRLEAD_TESTING_KERNEL_FILE_CALLS_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_KERNEL_HPP
 #define FAIRLEAD_TESTING_KERNEL_KERNEL_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/allocation_fault.hpp>
 #include <fairlead/testing/kernel/calls.hpp>
@@ -27,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// A simulation that cannot go on: nothing is ever going to happen, or it goes round in a circle.
 /// What it says is for people, several lines.
@@ -36,9 +37,9 @@ class simulation_failure : public std::runtime_error
 public:
     using std::runtime_error::runtime_error;
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// How much a kernel disturbs who runs on it. Each a probability from 0 to 1.
 struct wake_up_options
@@ -293,6 +294,6 @@ private:
 
     static inline thread_local kernel* of_this_thread = nullptr;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_KERNEL_HPP

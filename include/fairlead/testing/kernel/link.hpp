@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_LINK_HPP
 #define FAIRLEAD_TESTING_KERNEL_LINK_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/random.hpp>
 
@@ -15,7 +16,7 @@
 #include <memory>
 #include <utility>
 
-namespace fairlead::testing
+namespace FAIRLEAD_NAMESPACE::testing
 {
 /// How a path behaves, the same in both directions. Defaults: at once, in pieces as they are sent.
 struct path_options
@@ -35,9 +36,9 @@ struct path_options
     double loss = 0;
     std::chrono::nanoseconds retransmission = std::chrono::milliseconds(200);
 };
-} // namespace fairlead::testing
+} // namespace FAIRLEAD_NAMESPACE::testing
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 class link : public std::enable_shared_from_this<link>
 {
@@ -151,6 +152,6 @@ struct path
         return {back, out};
     }
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_LINK_HPP

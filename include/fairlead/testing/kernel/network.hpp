@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_NETWORK_HPP
 #define FAIRLEAD_TESTING_KERNEL_NETWORK_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/address.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/link.hpp>
@@ -18,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 class network
 {
@@ -374,6 +375,6 @@ private:
     std::vector<address> hosts_;
     std::uint16_t last_port_ = first_ephemeral;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_NETWORK_HPP

@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_PIPE_HPP
 #define FAIRLEAD_TESTING_KERNEL_PIPE_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/bytes.hpp>
 #include <fairlead/testing/kernel/file.hpp>
 
@@ -14,7 +15,7 @@
 #include <string>
 #include <utility>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// What both ends of a pipe share.
 struct pipe_buffer
@@ -177,6 +178,6 @@ public:
         return static_cast<answer>(size_of(from));
     }
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_PIPE_HPP

@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_SOCKET_CALLS_HPP
 #define FAIRLEAD_TESTING_KERNEL_SOCKET_CALLS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/address.hpp>
 #include <fairlead/testing/kernel/file_calls.hpp>
 #include <fairlead/testing/kernel/kernel.hpp>
@@ -19,7 +20,7 @@
 #include <sys/socket.h>
 #include <utility>
 
-namespace fairlead::testing::simulated::calls
+namespace FAIRLEAD_NAMESPACE::testing::simulated::calls
 {
 /// Runs `body(socket)`.
 template <typename Body>
@@ -255,6 +256,6 @@ inline int getaddrinfo(
     }
     return *found == nullptr ? EAI_NONAME : 0;
 }
-} // namespace fairlead::testing::simulated::calls
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated::calls
 
 #endif // FAIRLEAD_TESTING_KERNEL_SOCKET_CALLS_HPP

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_SOCKET_OPTIONS_HPP
 #define FAIRLEAD_TESTING_KERNEL_SOCKET_OPTIONS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/file.hpp>
 
 #include <algorithm>
@@ -16,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 class socket_options
 {
@@ -187,6 +188,6 @@ private:
     std::vector<std::pair<std::pair<int, int>, int>> set_;
     ::linger linger_ = {.l_onoff = 0, .l_linger = 0};
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_SOCKET_OPTIONS_HPP

@@ -5,6 +5,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_TCP_ARRIVALS_HPP
 #define FAIRLEAD_TESTING_KERNEL_TCP_ARRIVALS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/tcp_socket.hpp>
 
 #include <algorithm>
@@ -15,7 +16,7 @@
 #include <span>
 #include <utility>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 template <typename Action>
 void tcp_socket::later(instant delay, Action action)
@@ -246,6 +247,6 @@ inline void tcp_socket::path_was_cut()
         });
     }
 }
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_TCP_ARRIVALS_HPP

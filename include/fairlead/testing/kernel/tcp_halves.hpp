@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_TCP_HALVES_HPP
 #define FAIRLEAD_TESTING_KERNEL_TCP_HALVES_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/bytes.hpp>
 
@@ -10,7 +11,7 @@
 #include <cstddef>
 #include <optional>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 /// From write(2) to the acknowledgement.
 struct send_half
@@ -63,6 +64,6 @@ struct receive_half
     bool is_shut = false;        // by shutdown(2), a close, or the end of the connection
     bool fin_arrived = false;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_TCP_HALVES_HPP

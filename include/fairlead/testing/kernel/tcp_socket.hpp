@@ -5,6 +5,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_TCP_SOCKET_HPP
 #define FAIRLEAD_TESTING_KERNEL_TCP_SOCKET_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/address.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/file.hpp>
@@ -23,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 class tcp_socket;
 
@@ -406,7 +407,7 @@ private:
     std::deque<std::shared_ptr<tcp_socket>> queue_;
     std::size_t backlog_ = 0;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #include <fairlead/testing/kernel/tcp_arrivals.hpp>
 

@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_TIMER_HPP
 #define FAIRLEAD_TESTING_KERNEL_TIMER_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/file.hpp>
 
@@ -16,7 +17,7 @@
 #include <sys/timerfd.h>
 #include <utility>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 inline instant instant_of(const timespec& time) noexcept
 {
@@ -205,6 +206,6 @@ private:
 
     bool is_semaphore_;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_TIMER_HPP

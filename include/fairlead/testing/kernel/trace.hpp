@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_TRACE_HPP
 #define FAIRLEAD_TESTING_KERNEL_TRACE_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/agenda.hpp>
 #include <fairlead/testing/kernel/calls.hpp>
 #include <fairlead/testing/kernel/file.hpp>
@@ -15,7 +16,7 @@
 #include <cstring>
 #include <string>
 
-namespace fairlead::testing::simulated
+namespace FAIRLEAD_NAMESPACE::testing::simulated
 {
 class trace
 {
@@ -94,6 +95,6 @@ private:
     std::uint64_t looks_ = 0; // at an epoll where nothing is ready
     std::uint64_t hash_ = 0;
 };
-} // namespace fairlead::testing::simulated
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated
 
 #endif // FAIRLEAD_TESTING_KERNEL_TRACE_HPP

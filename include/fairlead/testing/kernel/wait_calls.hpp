@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTING_KERNEL_WAIT_CALLS_HPP
 #define FAIRLEAD_TESTING_KERNEL_WAIT_CALLS_HPP
 
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/testing/kernel/epoll.hpp>
 #include <fairlead/testing/kernel/kernel.hpp>
 #include <fairlead/testing/kernel/pipe.hpp>
@@ -23,7 +24,7 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
-namespace fairlead::testing::simulated::calls
+namespace FAIRLEAD_NAMESPACE::testing::simulated::calls
 {
 /// Tries `look` until it finds something, or the time is up; `timeout` in milliseconds, -1: never.
 template <typename Look>
@@ -228,6 +229,6 @@ inline int refuse_thread(kernel& in) noexcept
     in.has_refused_thread = true;
     return EPERM;
 }
-} // namespace fairlead::testing::simulated::calls
+} // namespace FAIRLEAD_NAMESPACE::testing::simulated::calls
 
 #endif // FAIRLEAD_TESTING_KERNEL_WAIT_CALLS_HPP

@@ -1,37 +1,36 @@
 // fairlead: the calls to the kernel that Asio has no name for, each with an error code and without
 // state. POSIX; what only Linux has is left out elsewhere, and the functions say what then happens.
 
-#ifndef FAIRLEAD_DETAIL_NATIVE_HPP
-#define FAIRLEAD_DETAIL_NATIVE_HPP
+#ifndef FAIRLEAD_DETAIL_IO_NATIVE_HPP
+#define FAIRLEAD_DETAIL_IO_NATIVE_HPP
 
-#include <fairlead/config.hpp>
 #include <fairlead/detail/integer_cast.hpp>
+#include <fairlead/detail/io/attempt.hpp>
+#include <fairlead/detail/namespace.hpp>
 
 #include <asio/buffer.hpp>
 #include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
 
 #include <cerrno>
-#include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <optional>
-#include <string>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <system_error>
+#include <type_traits>
 #include <unistd.h>
 #include <utility>
 #if defined(__linux__)
 #include <linux/sockios.h>
 #endif
 
-namespace fairlead::detail::native
+namespace FAIRLEAD_NAMESPACE::detail::native
 {
 /// Of calls that set up: comparable with `std::errc`.
 inline std::error_code last_error() noexcept
@@ -176,7 +175,7 @@ struct io_result
 {
     std::size_t bytes = 0;
     bool would_block = false;
-    std::error_code error = {};
+    failure error = {};
 };
 
 /// The two names of the error of a call that would have to wait, which are one on most systems.
@@ -190,33 +189,9 @@ inline bool is_not_ready(int error) noexcept
     return error == EAGAIN;
 }
 
-/// Reads what is there, without waiting. No bytes, no error and not `would_block`: the peer has
-/// finished.
-inline io_result receive(int fd, void* data, std::size_t size, int flags = 0) noexcept
-{
-    for (;;) {
-        const ssize_t n = ::recv(fd, data, size, flags | MSG_DONTWAIT);
-        if (n >= 0) {
-            return {.bytes = static_cast<std::size_t>(n)};
-        }
-        if (is_not_ready(errno)) {
-            return {.would_block = true};
-        }
-        if (errno != EINTR) {
-            return {.error = last_io_error()};
-        }
-    }
-}
-
-#if defined(MSG_NOSIGNAL)
-inline constexpr int send_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
-#else
-inline constexpr int send_flags = MSG_DONTWAIT; // SO_NOSIGPIPE was set at accept
-#endif
-
-/// What `call()`, which sends, came to.
+/// What `call()`, which moves bytes, came to.
 template <typename Call>
-io_result sent_by(Call call) noexcept
+io_result moved_by(Call call) noexcept
 {
     for (;;) {
         const ssize_t n = call();
@@ -232,36 +207,99 @@ io_result sent_by(Call call) noexcept
     }
 }
 
+/// The first 64 buffers of a sequence that are not empty, for the kernel.
+struct gathered_buffers
+{
+    static constexpr std::size_t most = 64;
+
+    template <typename Buffers>
+    explicit gathered_buffers(const Buffers& buffers) noexcept
+    {
+        using buffer = std::conditional_t<
+            asio::is_mutable_buffer_sequence<Buffers>::value, asio::mutable_buffer,
+            asio::const_buffer>;
+        const auto end = asio::buffer_sequence_end(buffers);
+        for (auto it = asio::buffer_sequence_begin(buffers); it != end && count < most; ++it) {
+            const buffer part(*it);
+            if (part.size() != 0) {
+                first[count++] = {
+                    const_cast<void*>(static_cast<const void*>(part.data())), part.size()};
+                size += part.size();
+            }
+        }
+    }
+
+    ::msghdr message() noexcept
+    {
+        ::msghdr made = {};
+        made.msg_iov = first;
+        made.msg_iovlen = integer_cast<decltype(made.msg_iovlen)>(count);
+        return made;
+    }
+
+    ::iovec first[most]; // NOLINT(cppcoreguidelines-pro-type-member-init)
+    std::size_t count = 0;
+    std::size_t size = 0;
+};
+
+/// Reads what is there, without waiting. No bytes, no error and not `would_block`: the peer has
+/// finished.
+inline io_result receive(int fd, void* data, std::size_t size, int flags = 0) noexcept
+{
+    return moved_by([=] { return ::recv(fd, data, size, flags | MSG_DONTWAIT); });
+}
+
+/// The same for a sequence of buffers: the first 64 that are not empty, which have room for `asked`
+/// bytes. Of none it reads none.
+template <typename MutableBuffers>
+io_result receive_buffers(int fd, const MutableBuffers& buffers, std::size_t& asked) noexcept
+{
+    if constexpr (std::is_convertible_v<const MutableBuffers&, asio::mutable_buffer>) {
+        const asio::mutable_buffer only(buffers);
+        asked = only.size();
+        return only.size() != 0 ? receive(fd, only.data(), only.size()) : io_result{};
+    }
+    gathered_buffers parts(buffers);
+    if (parts.count == 0) {
+        return {};
+    }
+    asked = parts.size;
+    if (parts.count == 1) {
+        return receive(fd, parts.first[0].iov_base, parts.first[0].iov_len);
+    }
+    ::msghdr message = parts.message();
+    return moved_by([&] { return ::recvmsg(fd, &message, MSG_DONTWAIT); });
+}
+
+#if defined(MSG_NOSIGNAL)
+inline constexpr int send_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+#else
+inline constexpr int send_flags = MSG_DONTWAIT; // SO_NOSIGPIPE was set at accept
+#endif
+
 /// Sends what the kernel takes, without waiting and without SIGPIPE.
 inline io_result send(int fd, const void* data, std::size_t size) noexcept
 {
-    return sent_by([=] { return ::send(fd, data, size, send_flags); });
+    return moved_by([=] { return ::send(fd, data, size, send_flags); });
 }
 
 /// The same for a sequence of buffers: the first 64 that are not empty. Of none it sends none.
 template <typename ConstBuffers>
 io_result send_buffers(int fd, const ConstBuffers& buffers) noexcept
 {
-    constexpr std::size_t most = 64;
-    ::iovec parts[most]; // NOLINT(cppcoreguidelines-pro-type-member-init)
-    std::size_t count = 0;
-    const auto end = asio::buffer_sequence_end(buffers);
-    for (auto it = asio::buffer_sequence_begin(buffers); it != end && count < most; ++it) {
-        const asio::const_buffer part(*it);
-        if (part.size() != 0) {
-            parts[count++] = {const_cast<void*>(part.data()), part.size()};
-        }
+    if constexpr (std::is_convertible_v<const ConstBuffers&, asio::const_buffer>) {
+        const asio::const_buffer only(buffers);
+        return only.size() != 0 ? send(fd, only.data(), only.size()) : io_result{};
     }
-    if (count == 0) {
+    gathered_buffers parts(buffers);
+    if (parts.count == 0) {
         return {};
     }
-    if (count == 1) {
-        return send(fd, parts[0].iov_base, parts[0].iov_len);
+    if (parts.count == 1) {
+        return send(fd, parts.first[0].iov_base, parts.first[0].iov_len);
     }
-    ::msghdr message = {};
-    message.msg_iov = parts;
-    message.msg_iovlen = integer_cast<decltype(message.msg_iovlen)>(count);
-    return sent_by([&] { return ::sendmsg(fd, &message, send_flags); });
+    const ::msghdr message = parts.message();
+    return moved_by([&] { return ::sendmsg(fd, &message, send_flags); });
 }
 
 /// The error that the socket has met, which is told once; empty: none.
@@ -307,122 +345,6 @@ inline std::size_t unacknowledged_bytes([[maybe_unused]] int fd) noexcept
 #endif
     return known && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
 }
+} // namespace FAIRLEAD_NAMESPACE::detail::native
 
-template <typename Value>
-std::error_code set_option(int fd, int level, int name, const Value& value) noexcept
-{
-    return ::setsockopt(fd, level, name, &value, sizeof value) != 0 ? last_error()
-                                                                    : std::error_code();
-}
-
-/// Sets options that a socket can do without, and tells `refused(name, error)` of each that the
-/// kernel refuses.
-template <typename Refused>
-class option_setter
-{
-public:
-    option_setter(int fd, Refused& refused) noexcept : fd_(fd), refused_(refused)
-    {}
-
-    template <typename Value>
-    void set(const char* text, int level, int name, const Value& value) const
-    {
-        if (const auto error = set_option(fd_, level, name, value)) {
-            refused_(text, error);
-        }
-    }
-
-private:
-    int fd_;
-    Refused& refused_;
-};
-
-/// Applies the options of an accepted socket, which it inherits from the listening one. All are
-/// tried; `refused(name, error)` is told of each that fails.
-template <typename Refused>
-void tune_connection(int fd, const socket_config& options, Refused&& refused)
-{
-    const option_setter setter(fd, refused);
-    if (options.no_delay) {
-        setter.set("TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, 1);
-    }
-    if (options.keep_alive) {
-        setter.set("SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, 1);
-#if defined(TCP_KEEPIDLE)
-        constexpr int idle = TCP_KEEPIDLE;
-#elif defined(TCP_KEEPALIVE)
-        constexpr int idle = TCP_KEEPALIVE; // macOS
-#endif
-#if defined(TCP_KEEPIDLE) || defined(TCP_KEEPALIVE)
-        if (options.keep_alive_idle.count() > 0) {
-            setter.set(
-                "TCP_KEEPIDLE", IPPROTO_TCP, idle,
-                static_cast<int>(options.keep_alive_idle.count()));
-        }
-#endif
-#if defined(TCP_KEEPINTVL)
-        if (options.keep_alive_interval.count() > 0) {
-            setter.set(
-                "TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL,
-                static_cast<int>(options.keep_alive_interval.count()));
-        }
-        if (options.keep_alive_count > 0) {
-            setter.set("TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, options.keep_alive_count);
-        }
-#endif
-    }
-#if defined(TCP_USER_TIMEOUT)
-    if (options.user_timeout.count() > 0) {
-        setter.set(
-            "TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT,
-            static_cast<unsigned int>(options.user_timeout.count()));
-    }
-#endif
-}
-
-/// Applies the options of a listening socket before it is bound, as `tune_connection` does.
-template <typename Refused>
-void tune_listener(int fd, const socket_config& options, Refused&& refused)
-{
-    const option_setter setter(fd, refused);
-    setter.set("SO_REUSEADDR", SOL_SOCKET, SO_REUSEADDR, 1);
-    if (options.receive_buffer > 0) {
-        setter.set("SO_RCVBUF", SOL_SOCKET, SO_RCVBUF, options.receive_buffer);
-    }
-    if (options.send_buffer > 0) {
-        setter.set("SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, options.send_buffer);
-    }
-#if defined(TCP_FASTOPEN)
-    if (options.fast_open > 0) {
-        setter.set("TCP_FASTOPEN", IPPROTO_TCP, TCP_FASTOPEN, options.fast_open);
-    }
-#endif
-#if defined(TCP_DEFER_ACCEPT)
-    if (options.defer_accept.count() > 0) {
-        setter.set(
-            "TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT,
-            static_cast<int>(options.defer_accept.count()));
-    }
-#endif
-}
-
-/// Whether several sockets may share a port and the kernel spreads clients over them (Linux).
-/// Elsewhere the option exists without the spreading, and counts as missing.
-inline constexpr bool has_reuse_port =
-#if defined(__linux__) && defined(SO_REUSEPORT)
-    true;
-#else
-    false;
-#endif
-
-inline std::error_code share_port([[maybe_unused]] int fd) noexcept
-{
-#if defined(SO_REUSEPORT)
-    return set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-#else
-    return std::make_error_code(std::errc::operation_not_supported);
-#endif
-}
-} // namespace fairlead::detail::native
-
-#endif // FAIRLEAD_DETAIL_NATIVE_HPP
+#endif // FAIRLEAD_DETAIL_IO_NATIVE_HPP

@@ -1,11 +1,12 @@
 // fairlead: notices that peers have gone, for connections whose handlers do not read. Linux; where
 // there is no epoll it watches nothing, and an end is noticed by the next read.
 
-#ifndef FAIRLEAD_DETAIL_HANG_UP_WATCH_HPP
-#define FAIRLEAD_DETAIL_HANG_UP_WATCH_HPP
+#ifndef FAIRLEAD_DETAIL_IO_HANG_UP_WATCH_HPP
+#define FAIRLEAD_DETAIL_IO_HANG_UP_WATCH_HPP
 
 #include <fairlead/detail/intrusive_list.hpp>
-#include <fairlead/detail/native.hpp>
+#include <fairlead/detail/io/native.hpp>
+#include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/spare_memory.hpp>
 
 #include <asio/basic_waitable_timer.hpp>
@@ -16,7 +17,6 @@
 
 #include <chrono>
 #include <cstddef>
-#include <memory>
 #include <system_error>
 #include <utility>
 #if defined(__linux__)
@@ -26,7 +26,7 @@
 #include <sys/epoll.h>
 #endif
 
-namespace fairlead::detail
+namespace FAIRLEAD_NAMESPACE::detail
 {
 /// Links those that could not be watched yet; a base class of what is watched.
 struct hang_up_tag;
@@ -36,7 +36,8 @@ using hang_up_hook = list_hook<hang_up_tag>;
 
 /// An epoll descriptor of its own, in the io_context by one pending wait: Asio's cannot tell a FIN
 /// behind unread input (`EPOLLRDHUP`), and a wait for readability would complete again and again.
-/// Nothing fails for want of a descriptor or of memory: it is tried again. One thread.
+/// Nothing fails for want of a descriptor or of memory: it is tried again. One thread. Lives as long
+/// as the context.
 template <typename Watched>
 class hang_up_watch
 {
@@ -71,13 +72,13 @@ public:
     }
 
     /// Calls `watched.peer_has_gone()` once, at the peer's FIN or reset, unless `remove` comes
-    /// first. `alive` keeps this object while anything is watched. False: it is never watched.
-    bool add(int socket, Watched& watched, const std::shared_ptr<void>& alive) noexcept
+    /// first. False: it is never watched.
+    bool add(int socket, Watched& watched) noexcept
     {
-        if (!try_add(socket, watched, alive)) {
+        if (!try_add(socket, watched)) {
             unwatched_.push_back(watched);
         }
-        try_again(alive);
+        try_again();
         return true;
     }
 
@@ -108,7 +109,7 @@ private:
 
     static constexpr std::chrono::milliseconds retry_interval{100};
 
-    bool try_add(int socket, Watched& watched, const std::shared_ptr<void>& alive) noexcept
+    bool try_add(int socket, Watched& watched) noexcept
     {
         open();
         ::epoll_event event{};
@@ -119,34 +120,34 @@ private:
             return false;
         }
         ++watched_;
-        wait(alive);
+        wait();
         return true;
     }
 
     /// To watch those that could not be watched, until one cannot again: then later.
-    void try_again(const std::shared_ptr<void>& alive) noexcept
+    void try_again() noexcept
     {
         while (!unwatched_.empty()) {
             Watched& first = unwatched_.front();
             first.hang_up_hook::unlink();
-            if (!try_add(first.native_handle(), first, alive)) {
+            if (!try_add(first.native_handle(), first)) {
                 unwatched_.push_back(first); // the others have their turn
-                try_again_later(alive);
+                try_again_later();
                 return;
             }
         }
     }
 
-    void try_again_later(const std::shared_ptr<void>& alive) noexcept
+    void try_again_later() noexcept
     {
         if (std::exchange(is_to_retry_, true)) {
             return;
         }
-        auto again = [this, alive](const std::error_code& = {}) {
+        auto again = [this](const std::error_code& = {}) {
             is_to_retry_ = false;
-            try_again(alive);
+            try_again();
             if (watched_ != 0) {
-                wait(alive);
+                wait();
             }
         };
         try {
@@ -157,14 +158,14 @@ private:
         }
     }
 
-    void wait(const std::shared_ptr<void>& alive) noexcept
+    void wait() noexcept
     {
         if (is_waiting_) {
             return;
         }
         descriptor_.async_wait(
             descriptor_type::wait_read,
-            spared_handler{&wait_memory_, [this, alive](const std::error_code& error) {
+            spared_handler{&wait_memory_, [this](const std::error_code& error) {
                                is_waiting_ = false;
                                if (!error) {
                                    tell();
@@ -173,9 +174,9 @@ private:
                                    return;
                                }
                                if (!error || error == asio::error::operation_aborted) {
-                                   wait(alive);
+                                   wait();
                                } else {
-                                   try_again_later(alive);
+                                   try_again_later();
                                }
                            }});
         is_waiting_ = true;
@@ -217,7 +218,7 @@ public:
     void open() noexcept
     {}
 
-    bool add(int, Watched&, const std::shared_ptr<void>&) noexcept
+    bool add(int, Watched&) noexcept
     {
         return false;
     }
@@ -227,6 +228,6 @@ public:
 };
 
 #endif
-} // namespace fairlead::detail
+} // namespace FAIRLEAD_NAMESPACE::detail
 
-#endif // FAIRLEAD_DETAIL_HANG_UP_WATCH_HPP
+#endif // FAIRLEAD_DETAIL_IO_HANG_UP_WATCH_HPP
