@@ -35,7 +35,6 @@ using namespace std::chrono_literals;
 using example::encoded;
 using example::number;
 using fairlead::codec::bytes_of;
-using fairlead::codec::decode_result;
 using fairlead::codec::length_prefix;
 using fairlead::codec::text_of;
 
@@ -136,18 +135,21 @@ private:
 
     asio::awaitable<void> take_messages(std::error_code& error)
     {
-        for (auto frame = co_await frames_.next(error); frame && !is_over_;
-             frame = co_await frames_.next(error)) {
-            take(text_of(*frame));
-            if (last_word_.empty() && has_another()) {
-                continue;
+        for (bool more = co_await frames_.fill(error); more && !is_over_;
+             more = co_await frames_.fill(error)) {
+            // A batch is no larger than what one read gives.
+            for (auto frame = frames_.take(error); frame; frame = frames_.take(error)) {
+                take(text_of(*frame));
+                if (!last_word_.empty()) {
+                    break;
+                }
             }
             store();
             if (std::exchange(owes_ack_, false)) {
-                const std::string ack = 'A' + encoded(last_);
-                co_await frames_.send(ack);
+                frames_.queue('A' + encoded(last_));
             }
-            if (!last_word_.empty() || conn_.draining()) { // though more may come, for ever
+            if (error || !last_word_.empty() ||
+                conn_.draining()) { // though more may come, for ever
                 break;
             }
         }
@@ -169,15 +171,6 @@ private:
                 example::add_record(batch_, one, id_, frame.substr(9));
             }
         }
-    }
-
-    /// A whole frame is here already, and `next` will not wait. So a batch is no larger than what
-    /// one read gives.
-    bool has_another() const
-    {
-        fairlead::codec::decode_progress progress;
-        const auto seen = framing.decode(frames_.pending(), progress);
-        return seen.what == decode_result::outcome::frame;
     }
 
     static std::string replaced()

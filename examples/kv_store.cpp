@@ -77,20 +77,26 @@ public:
         std::string reply;
         std::error_code error;
         farewell ending(conn);
-        for (auto frame = co_await frames.next(error); frame; frame = co_await frames.next(error)) {
-            const bool goes_on = commands_.run(*frame, reply);
-            // What is large is not copied, and what a peer does not read is waited for.
-            const bool is_sent =
-                reply.empty() || (reply.size() < large_reply && frames.try_send(reply));
-            if (!is_sent) {
-                co_await frames.send(reply);
+        // Commands that came together are answered together.
+        for (bool more = co_await frames.fill(error); more; more = co_await frames.fill(error)) {
+            for (auto frame = frames.take(error); frame; frame = frames.take(error)) {
+                const bool goes_on = commands_.run(*frame, reply);
+                // What is large is not copied, and what a peer does not read is waited for.
+                const bool is_sent =
+                    reply.empty() || (reply.size() < large_reply && frames.try_send(reply));
+                if (!is_sent) {
+                    co_await frames.send(reply);
+                }
+                if (!goes_on || ending.is_due()) {
+                    co_return;
+                }
+                reply.clear();
+                if (reply.capacity() > large_reply) {
+                    reply = {};
+                }
             }
-            if (!goes_on || ending.is_due()) {
-                co_return;
-            }
-            reply.clear();
-            if (reply.capacity() > large_reply) {
-                reply = {};
+            if (error) {
+                break;
             }
         }
         if (error == fairlead::errc::malformed_frame || error == fairlead::errc::frame_too_large) {

@@ -5,15 +5,15 @@
 #define FAIRLEAD_CODEC_FRAMED_HPP
 
 #include <fairlead/codec/codec.hpp>
-#include <fairlead/codec/frame_reader.hpp>
+#include <fairlead/codec/framed_options.hpp>
 #include <fairlead/connection.hpp>
+#include <fairlead/detail/frame_source.hpp>
 #include <fairlead/detail/message_sender.hpp>
 
 #include <asio/awaitable.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -27,21 +27,6 @@
 
 namespace FAIRLEAD_NAMESPACE::codec
 {
-/// How a `framed` behaves.
-struct framed_options
-{
-    /// With more bytes than this queued, senders wait. At least one frame is always taken.
-    std::size_t high_watermark = std::size_t(256) << 10;
-    /// Senders that wait go on when no more than this is queued.
-    std::size_t low_watermark = std::size_t(64) << 10;
-    /// A frame whose first byte is here must be complete within this time, or the connection ends
-    /// with `errc::deadline_exceeded`; silence between frames is not limited by it. 0: no limit.
-    std::chrono::milliseconds frame_timeout = std::chrono::milliseconds(0);
-    /// A drain ends the wait for the next frame when nothing of it has arrived. False: go on until
-    /// the peer finishes or the drain's deadline, for sessions that only the peer can end.
-    bool ends_in_drain = true;
-};
-
 /// The messages of one connection. `Out` is the codec of what is sent; without it, `In` is for both
 /// ways. For answers that are no frames there is `write`.
 ///
@@ -112,11 +97,7 @@ public:
     framed(const framed&) = delete;
     framed& operator=(const framed&) = delete;
 
-    ~framed()
-    {
-        core_.frame_ends();
-        core_.server.buffers.give_back(reader_.give_back());
-    }
+    ~framed() = default;
 
     /// The next frame. Empty: the peer finished between frames, or a drain began while nothing of
     /// a frame had arrived; look at `connection::draining()` too where a peer may send without a
@@ -136,19 +117,80 @@ public:
     /// The same; nothing is thrown.
     asio::awaitable<std::optional<frame>> next(std::error_code& error)
     {
-        for (;;) {
-            const std::optional<frame> found = reader_.next(error);
-            outbox_.unread_input = reader_.pending().size();
-            if (found || error) {
-                core_.frame_ends();
-                is_timed_ = false;
-                co_return found;
-            }
-            const bool has_more = co_await read_more(error);
-            if (!has_more) {
-                co_return std::optional<frame>();
-            }
+        std::optional<frame> found = source_.take(error);
+        if (!found && !error) {
+            const bool has_one = co_await source_.fill(error);
+            found = has_one ? source_.take(error) : std::nullopt;
         }
+        co_return found;
+    }
+
+    /// For protocols in which many messages come together: waits until a whole frame is here, and
+    /// before that, while more than the high watermark is queued, for room. False as an empty `next`,
+    /// and throws as that. What was queued is written when it has to wait. No coroutine for each frame:
+    /// \code
+    /// for (bool more = co_await frames.fill(); more; more = co_await frames.fill()) {
+    ///     while (const auto frame = frames.take()) {
+    ///         frames.queue(*frame);
+    ///     }
+    /// }
+    /// \endcode
+    asio::awaitable<bool> fill()
+    {
+        std::error_code error;
+        const bool more = co_await fill(error);
+        if (error) {
+            throw std::system_error(error);
+        }
+        co_return more;
+    }
+
+    /// The same; nothing is thrown.
+    asio::awaitable<bool> fill(std::error_code& error)
+    {
+        error.clear();
+        if (sender_.is_full()) {
+            outbox_.flush();
+            co_await sender_.wait_for_room(error);
+        }
+        co_return !error && co_await source_.fill(error);
+    }
+
+    /// A frame that is here already; empty: the next one is not, call `fill`. Throws as `next`.
+    std::optional<frame> take()
+    {
+        std::error_code error;
+        auto found = take(error);
+        if (error) {
+            throw std::system_error(error);
+        }
+        return found;
+    }
+
+    /// The same; nothing is thrown.
+    std::optional<frame> take(std::error_code& error)
+    {
+        return source_.take(error);
+    }
+
+    /// Queues one frame, which is written with the next `fill` that waits, `flush`, or at the end of
+    /// this turn of the loop. Never waits, whatever is queued: `fill` does. Throws as `send`.
+    void queue(std::span<const std::byte> payload)
+    {
+        std::error_code error = sender_.refuses();
+        if (!error) {
+            encode(payload, error);
+        }
+        if (error) {
+            throw std::system_error(error);
+        }
+        outbox_.flush_soon();
+    }
+
+    /// The same for a text.
+    void queue(std::string_view payload)
+    {
+        queue(bytes_of(payload));
     }
 
     /// Sends one frame, and waits while more than the high watermark is queued. That it completes
@@ -251,7 +293,7 @@ public:
         const detail::message_sender::under_way sending(sender_);
         for (const auto& payload : payloads) {
             if (!error) {
-                encode(as_payload(payload), error);
+                encode(bytes_of(payload), error);
             }
             if (!error && sender_.is_full()) {
                 outbox_.flush();
@@ -303,6 +345,14 @@ public:
         }
     }
 
+    /// Waits until the kernel has taken everything, and ends our direction (`shutdown_send`): a
+    /// `connection::close` behind it cuts nothing. Throws `std::system_error`.
+    asio::awaitable<void> finish()
+    {
+        co_await flush();
+        co_await connection_.shutdown_send();
+    }
+
     /// `connection::start_tls` after what was sent is written. Refuses with
     /// `errc::plaintext_before_tls` when anything was read behind the frame that was handed out
     /// last.
@@ -321,7 +371,7 @@ public:
     /// what is behind them. Valid until the next call of `next`.
     std::span<const std::byte> pending() const noexcept
     {
-        return reader_.pending();
+        return source_.reader.pending();
     }
 
     connection& stream() const noexcept
@@ -331,82 +381,33 @@ public:
 
     const In& rules() const noexcept
     {
-        return reader_.rules();
+        return source_.reader.rules();
     }
 
     /// Of what is sent.
     const Out& sent_rules() const noexcept
     {
         if constexpr (std::same_as<In, Out>) {
-            return sent_ ? *sent_ : reader_.rules();
+            return sent_ ? *sent_ : rules();
         } else {
             return *sent_;
         }
     }
 
 private:
-    /// Room for a read inside a frame, at least.
-    static constexpr std::size_t smallest_read = std::size_t(4) << 10;
-
     framed(connection& stream, In rules, std::optional<Out> sent, framed_options options)
         : connection_(stream),
-          core_(detail::core_of(stream)),
-          options_(options),
-          reader_(std::move(rules)),
           sent_(std::move(sent)),
-          sender_(core_, options.high_watermark, options.low_watermark),
-          outbox_(sender_.box())
+          sender_(detail::core_of(stream), options.high_watermark, options.low_watermark),
+          outbox_(sender_.box()),
+          source_(stream, std::move(rules), outbox_, options)
     {
-        if (options_.low_watermark > options_.high_watermark) {
-            throw std::system_error(
-                make_error_code(errc::invalid_config),
-                "low_watermark is " + std::to_string(options_.low_watermark) +
-                    ": it must not be above high_watermark, which is " +
-                    std::to_string(options_.high_watermark));
-        }
+        detail::require_valid(options);
     }
 
     void take_over(std::span<const std::byte> pending)
     {
-        reader_.feed(pending);
-        outbox_.unread_input = reader_.pending().size();
-    }
-
-    static std::span<const std::byte> as_payload(std::span<const std::byte> payload) noexcept
-    {
-        return payload;
-    }
-
-    static std::span<const std::byte> as_payload(std::string_view payload) noexcept
-    {
-        return bytes_of(payload);
-    }
-
-    /// False: no more comes, or `error` says why.
-    asio::awaitable<bool> read_more(std::error_code& error)
-    {
-        outbox_.flush();
-        if (reader_.pending().empty()) {
-            core_.server.buffers.give_back(reader_.give_back());
-            const bool has_input = co_await connection_.readable(error);
-            const bool goes_on = has_input || (connection_.draining() && !options_.ends_in_drain);
-            if (error || !goes_on) {
-                co_return false;
-            }
-            reader_.lend(core_.server.buffers.take_block());
-        } else if (options_.frame_timeout.count() > 0 && !std::exchange(is_timed_, true)) {
-            core_.frame_begins(options_.frame_timeout);
-        }
-        const auto space = reader_.prepare(
-            std::clamp(reader_.wanted(), smallest_read, smallest_read + reader_.pending().size()));
-        const std::size_t bytes =
-            co_await connection_.read_some(asio::buffer(space.data(), space.size()), error);
-        reader_.commit(bytes);
-        outbox_.unread_input = reader_.pending().size();
-        if (bytes == 0 && !error && !reader_.pending().empty()) {
-            error = errc::truncated_frame;
-        }
-        co_return bytes != 0;
+        source_.take_over(pending);
     }
 
     /// Appends a frame to the queue.
@@ -421,17 +422,14 @@ private:
 
     void write_soon()
     {
-        sender_.write_soon(reader_.has_next());
+        sender_.write_soon(source_.reader.has_next());
     }
 
     connection& connection_;
-    detail::connection_operations& core_;
-    framed_options options_;
-    frame_reader<In> reader_;
-    std::optional<Out> sent_; // empty: the reader's
+    std::optional<Out> sent_; // empty: as what is received
     detail::message_sender sender_;
     detail::outbox& outbox_;
-    bool is_timed_ = false;
+    detail::frame_source<In> source_;
 };
 
 template <codec In, codec Out>
