@@ -156,13 +156,13 @@ public:
     /// None, IP, Unix; then by their parts.
     friend std::strong_ordering operator<=>(const endpoint& left, const endpoint& right) noexcept
     {
-        if (const auto order = left.kind_ <=> right.kind_; order != 0) {
+        if (const auto order = left.kind_ <=> right.kind_; std::is_neq(order)) {
             return order;
         }
-        if (const auto order = left.address_ <=> right.address_; order != 0) {
+        if (const auto order = left.address_ <=> right.address_; std::is_neq(order)) {
             return order;
         }
-        if (const auto order = left.port_ <=> right.port_; order != 0) {
+        if (const auto order = left.port_ <=> right.port_; std::is_neq(order)) {
             return order;
         }
         return left.path() <=> right.path();
@@ -170,7 +170,7 @@ public:
 
     friend bool operator==(const endpoint& left, const endpoint& right) noexcept
     {
-        return (left <=> right) == 0;
+        return std::is_eq(left <=> right);
     }
 
     template <detail::foreign_ip_endpoint Foreign>

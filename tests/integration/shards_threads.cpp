@@ -166,7 +166,8 @@ TEST_CASE("an error hook that throws does not end the shard either", "[shards][e
     test::client client(server.local_endpoint().port());
     client.send("m");
     CHECK(client.receive(1) == "m");
-    for (int turn = 0; turn < 1000 && server.stats().errors == 0; ++turn) { // it comes behind the answer
+    for (int turn = 0; turn < 1000 && server.stats().errors == 0;
+         ++turn) { // it comes behind the answer
         client.send("x");
         REQUIRE(client.receive(1) == "x");
     }

@@ -63,8 +63,7 @@ FAIRLEAD_SIMULATION("a read that loses against a timer, again and again, loses n
         [&](connection& client) -> asio::awaitable<void> {
             std::array<char, 7> buffer{};
             while (input.size() < sent.size() && timeouts < 10'000) {
-                const std::size_t bytes =
-                    co_await read_within(client, asio::buffer(buffer), 10ms);
+                const std::size_t bytes = co_await read_within(client, asio::buffer(buffer), 10ms);
                 input.append(buffer.data(), bytes);
                 timeouts += bytes == 0 ? 1 : 0;
             }

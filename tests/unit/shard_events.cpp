@@ -36,7 +36,8 @@ public:
         });
     }
 
-    shards& step(std::size_t shard, server_kind what, std::error_code code = {}, const char* text = "")
+    shards& step(
+        std::size_t shard, server_kind what, std::error_code code = {}, const char* text = "")
     {
         const asio::ip::tcp::endpoint local(
             asio::ip::make_address_v4("127.0.0.1"), static_cast<unsigned short>(7000 + shard));
@@ -104,7 +105,9 @@ TEST_CASE("one acceptor for several shards is where the server listens", "[shard
     shards server(3, 1);
     server.step(0, server_kind::listening).run();
     CHECK(server.told() == "listening");
-    server.step(1, server_kind::draining).step(2, server_kind::draining).step(0, server_kind::draining);
+    server.step(1, server_kind::draining)
+        .step(2, server_kind::draining)
+        .step(0, server_kind::draining);
     CHECK(server.told() == "draining");
     CHECK(server.last().local.port() == 7000); // whichever shard was the last
 }
@@ -141,7 +144,9 @@ TEST_CASE("draining and stopped are told with the last shard, in this order", "[
 TEST_CASE("what happens to shards that never ran together is not told", "[shard_events]")
 {
     shards server(2);
-    server.step(0, server_kind::listening).step(1, server_kind::listening).step(0, server_kind::stopped);
+    server.step(0, server_kind::listening)
+        .step(1, server_kind::listening)
+        .step(0, server_kind::stopped);
     server.step(1, server_kind::stopped);
     CHECK(server.told() == "listening");
 }
@@ -206,7 +211,9 @@ TEST_CASE("a hook that throws is told everything all the same", "[shard_events]"
     server.run();
     SECTION("also when a drain begins and ends with the same step")
     {
-        server.step(0, server_kind::draining).step(0, server_kind::stopped).step(1, server_kind::stopped);
+        server.step(0, server_kind::draining)
+            .step(0, server_kind::stopped)
+            .step(1, server_kind::stopped);
         CHECK(server.told() == "draining stopped");
         CHECK(server.failures == 2);
     }

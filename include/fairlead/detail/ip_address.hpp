@@ -149,10 +149,10 @@ public:
     friend constexpr std::strong_ordering operator<=>(
         const ip_address& left, const ip_address& right) noexcept
     {
-        if (const auto order = left.is_v6_ <=> right.is_v6_; order != 0) {
+        if (const auto order = left.is_v6_ <=> right.is_v6_; std::is_neq(order)) {
             return order;
         }
-        if (const auto order = left.bytes_ <=> right.bytes_; order != 0) {
+        if (const auto order = left.bytes_ <=> right.bytes_; std::is_neq(order)) {
             return order;
         }
         return left.scope_ <=> right.scope_;

@@ -116,8 +116,6 @@ public:
         return server;
     }
 
-    // -- peers
-
     /// A client of `server`, on the way from this moment.
     template <typename Server>
         requires requires(const Server& server)
@@ -131,9 +129,8 @@ public:
 
     peer& connect(const endpoint& to, const path_options& path = {})
     {
-        const asio::ip::tcp::endpoint native(to);
-        auto target =
-            simulated::address::from(native.data(), static_cast<socklen_t>(native.size()));
+        const asio::ip::tcp::endpoint ip(to);
+        auto target = simulated::address::from(ip.data(), static_cast<socklen_t>(ip.size()));
         if (!target) {
             throw simulation_failure("connect: neither IPv4 nor IPv6");
         }
