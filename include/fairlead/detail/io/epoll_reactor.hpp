@@ -69,7 +69,7 @@ public:
     /// while the socket is at hand; then the next in the line.
     static constexpr std::size_t longest_chain = 3;
 
-    /// `io_context::stop` is heard after so many steps; Asio takes a lock to ask.
+    /// `io_context::stop` is heard after so many steps and a chain; Asio takes a lock to ask.
     static constexpr std::size_t steps_per_stop_check = 8;
 
     /// While so many events have come, more may have come meanwhile. Of fewer, the next come sooner
@@ -284,8 +284,11 @@ private:
                     return;
                 }
             }
-            if (left.steps % steps_per_stop_check == 0 && context_.stopped()) {
-                return;
+            if (left.since_stop_check >= steps_per_stop_check) {
+                left.since_stop_check = 0;
+                if (context_.stopped()) {
+                    return;
+                }
             }
             take_step(line_.pop_front(), left);
             for (std::size_t chain = 0; chain != longest_chain && !begun_.empty(); ++chain) {
@@ -299,10 +302,12 @@ private:
     {
         std::size_t steps = steps_per_turn;
         std::size_t immediate = immediate_per_turn;
+        std::size_t since_stop_check = steps_per_stop_check;
     };
 
     void take_step(pending_operation& operation, budget& left)
     {
+        ++left.since_stop_check;
         left.steps -= left.steps != 0 ? 1 : 0;
         left.immediate -= operation.is_immediate && left.immediate != 0 ? 1 : 0;
         is_in_step_ = true;
