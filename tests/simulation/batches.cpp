@@ -193,3 +193,20 @@ FAIRLEAD_SIMULATION("nothing is queued for a connection that has ended", sim)
     CHECK(told == fairlead::errc::connection_closed);
     CHECK(client.received().empty());
 }
+
+FAIRLEAD_SIMULATION("a frame that is whole has no time limit any more", sim)
+{
+    auto& server = sim.serve([](connection& client) -> asio::awaitable<void> {
+        fairlead::framed lines(client, fairlead::codec::line{}, {.frame_timeout = 1s});
+        co_await lines.fill();
+        co_await test::wait_for(5s);
+        while (const auto text = lines.take()) {
+            lines.queue(*text);
+        }
+    });
+    auto& client = sim.connect(server);
+    sim.advance(1s);
+    client.send("a");
+    sim.advance(100ms);
+    client.send("b\n").expect("ab\n").expect_end();
+}

@@ -4,12 +4,10 @@
 #include "simulation/workload_servers.hpp"
 #include "support/catch.hpp"
 #include <fairlead/testing/catch2.hpp>
+#include <fairlead/testing/tls_peer.hpp>
 
-#include <asio/bind_cancellation_slot.hpp>
-#include <asio/cancellation_signal.hpp>
-#include <asio/co_spawn.hpp>
+#include <asio/completion_condition.hpp>
 #include <asio/error.hpp>
-#include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 
@@ -17,7 +15,9 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -67,6 +67,54 @@ asio::awaitable<std::exception_ptr> failure_of_end(connection& client)
     }
     co_return nullptr;
 }
+
+/// A TLS client of whose output no more than the first bytes leave, once that is asked for.
+class cut_layer final : public fairlead::testing::stream_layer
+{
+public:
+    explicit cut_layer(std::shared_ptr<const bool> cuts) : cuts_(std::move(cuts))
+    {}
+
+    bool receive(std::string_view wire, std::string& plain) override
+    {
+        return whole_.receive(wire, plain);
+    }
+
+    void send(std::string_view plain) override
+    {
+        whole_.send(plain);
+    }
+
+    void finish() override
+    {
+        whole_.finish();
+    }
+
+    std::string take_output() override
+    {
+        std::string output = whole_.take_output();
+        return *cuts_ ? output.substr(0, 20) : output;
+    }
+
+    bool has_ended() const override
+    {
+        return whole_.has_ended();
+    }
+
+    bool is_ready() const override
+    {
+        return whole_.is_ready();
+    }
+
+    std::string problem() const override
+    {
+        return whole_.problem();
+    }
+
+private:
+    fairlead::testing::tls_layer whole_{fairlead::testing::tls_peer_options{}};
+    std::shared_ptr<const bool> cuts_;
+};
 
 asio::awaitable<std::error_code> read_to_the_end(connection& client, std::string& input)
 {
@@ -209,9 +257,16 @@ FAIRLEAD_SIMULATION("a connection that timed out is not called the peer's reset"
 FAIRLEAD_SIMULATION("a reply reaches its reader though close_notify failed behind it", sim)
 {
     const bool asks = GENERATE(false, true);
+    const bool reads = GENERATE(false, true); // beside it
     const std::string reply(200'000, 'r');
     auto& server = sim.add_server(
         [&](connection& client) -> asio::awaitable<void> {
+            if (reads) {
+                client.spawn([](connection& of) -> asio::awaitable<void> {
+                    std::string input;
+                    static_cast<void>(co_await read_to_the_end(of, input));
+                }(client));
+            }
             co_await test::wait_for(1s);
             co_await client.write(asio::buffer(reply));
             co_await test::wait_for(1s);
@@ -225,50 +280,62 @@ FAIRLEAD_SIMULATION("a reply reaches its reader though close_notify failed behin
     auto& client = sim.connect_tls(server);
     sim.advance(500ms);
     client.stall();
-    client.send("more and more"); // which nobody reads
-    sim.advance(2s);
+    client.send("more and more");
+    sim.advance(1600ms);
+    client.send("and more"); // behind the end, which nobody reads
+    sim.advance(400ms);
     client.resume();
     sim.advance(10s);
     CHECK(client.received().size() == reply.size());
     CHECK_FALSE(client.was_reset());
 }
 
-FAIRLEAD_SIMULATION("asio::async_write cancelled when a record of it had gone is a cut", sim)
+FAIRLEAD_SIMULATION("asio::async_write that has written enough is no cut", sim)
 {
-    const std::string large(8U << 20U, 'm');
+    const std::string large(1U << 20U, 'm');
     std::exception_ptr failure;
-    auto stop = std::make_shared<asio::cancellation_signal>();
-    auto config = without_timeouts(true);
-    config.io_events = true;
-    auto& server = sim.add_server(
+    auto& server = sim.serve(
         [&](connection& client) -> asio::awaitable<void> {
-            auto is_over = std::make_shared<bool>(false);
-            asio::co_spawn(
-                client.get_executor(),
-                [](connection& to, const std::string& all) -> asio::awaitable<void> {
-                    std::error_code error;
-                    co_await asio::async_write(
-                        to, asio::buffer(all), asio::redirect_error(asio::use_awaitable, error));
-                }(client, large),
-                asio::bind_cancellation_slot(
-                    stop->slot(), [is_over](const std::exception_ptr&) { *is_over = true; }));
-            while (!*is_over) {
-                co_await test::wait_for(10ms);
-            }
+            co_await asio::async_write(
+                client, asio::buffer(large), asio::transfer_at_least(26'000), asio::use_awaitable);
             failure = co_await failure_of_end(client);
         },
-        config);
-    server.on_connection([stop, count = 0](const fairlead::connection_event& event) mutable {
-        if (event.kind == fairlead::connection_event_kind::write && ++count == 3) {
-            stop->emit(asio::cancellation_type::terminal); // between two steps
-        }
-    });
-    server.start();
+        without_timeouts(true));
     auto& client = sim.connect_tls(server);
     sim.advance(1min);
-    CHECK(failure);
-    CHECK(client.was_reset());
-    CHECK_FALSE(client.has_ended());
+    CHECK_FALSE(failure);
+    CHECK(client.has_ended());
+    CHECK_FALSE(client.was_reset());
+}
+
+FAIRLEAD_SIMULATION("half a record behind a failed end is not waited for", sim)
+{
+    const auto way = GENERATE(0, 1, 2);
+    CAPTURE(way);
+    std::error_code read = asio::error::would_block;
+    auto& server = sim.serve(
+        [&](connection& client) -> asio::awaitable<void> {
+            co_await test::wait_for(1s);
+            sim.fail("send*", ENOBUFS);
+            static_cast<void>(co_await failure_of_end(client));
+            std::string input;
+            if (way == 0) {
+                read = co_await read_to_the_end(client, input);
+            } else if (way == 1) {
+                co_await client.readable(read);
+            } else {
+                co_await client.peek(20, read);
+            }
+        },
+        without_timeouts(true));
+    const auto cuts = std::make_shared<bool>(false);
+    auto& client = sim.connect(server).wrap(std::make_unique<cut_layer>(cuts));
+    sim.advance(500ms);
+    *cuts = true;
+    client.send("a record that does not come as a whole");
+    sim.advance(1min);
+    CHECK(read == asio::error::no_buffer_space);
+    CHECK(server.open_connections() == 0);
 }
 
 FAIRLEAD_SIMULATION("no write overtakes a message that waits for its neighbours", sim)

@@ -264,11 +264,14 @@ struct initiate_read_some
                 std::size_t(0));
             return;
         }
+        const connection_ref keep(*connection);
+        connection->begins_to_read();
         start_io<end_read<Complete>>(
             *connection, std::forward<Handler>(handler), [&](auto&& completion) {
                 connection->stream.async_read_some(buffers, std::move(completion));
             });
         connection->read_begins(); // unless there was no memory for it
+        connection->ends_rather_than_waits();
     }
 };
 
@@ -368,10 +371,13 @@ struct initiate_wait_input
                 refusal == asio::error::eof ? no_error : refusal, false);
             return;
         }
+        const connection_ref keep(*connection);
+        connection->begins_to_read();
         start_io<end_wait>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
             connection->stream.async_wait_input(std::move(completion));
         });
         connection->wait_begins();
+        connection->ends_rather_than_waits();
     }
 };
 
@@ -389,10 +395,13 @@ struct initiate_read_ahead
                 connection->why_no_read_ahead(), false);
             return;
         }
+        const connection_ref keep(*connection);
+        connection->begins_to_read();
         start_io<end_wait>(*connection, std::forward<Handler>(handler), [&](auto&& completion) {
             connection->stream.async_read_ahead(std::move(completion));
         });
         connection->wait_begins();
+        connection->ends_rather_than_waits();
     }
 };
 

@@ -92,19 +92,34 @@ public:
         return wait_ends(error);
     }
 
+    /// Our direction has failed: the peer may wait for its end, and would never say more. An
+    /// operation takes what has arrived, and does not wait.
+    void begins_to_read() noexcept
+    {
+        if (ending_.sending_error()) {
+            stream.look_again();
+        }
+    }
+
+    void ends_rather_than_waits() noexcept
+    {
+        if (ending_.sending_error()) {
+            stream.cancel();
+        }
+    }
+
     /// Nothing more can be read ahead; a drain ends this wait as it does the other.
     bool refuses_read_ahead() noexcept
     {
-        return reading_ || waiting_ || is_shaking_hands_ || static_cast<bool>(input_is_over()) ||
-               has_nothing_to_wait_for();
+        return reading_ || waiting_ || is_shaking_hands_ ||
+               static_cast<bool>(ending_.refuses_read()) || has_nothing_to_wait_for();
     }
 
     /// What a read ahead that may not start ends with.
-    std::error_code why_no_read_ahead() noexcept
+    std::error_code why_no_read_ahead() const noexcept
     {
         return is_stopped()                                ? ending_.stop_code()
                : reading_ || waiting_ || is_shaking_hands_ ? in_progress()
-               : ending_.sending_error()                   ? input_is_over()
                                                            : no_error;
     }
 

@@ -48,10 +48,6 @@ public:
     /// A write is over, and its handler has had its say: what waits for its end comes now.
     void write_is_over() noexcept
     {
-        if (step_left_rest_ && !is_sending() && !completes_write()) { // there is no next step
-            step_left_rest_ = false;
-            part_was_sent();
-        }
         if (output) {
             output->flush();
         }
@@ -96,7 +92,6 @@ public:
         writes_ = kind;
         write_waits_ = false;
         sent_part_ = sent_part_ && kind != write_kind::whole;
-        step_left_rest_ = false;
         unsent_ = size;
     }
 
@@ -143,7 +138,6 @@ public:
         // It is pending while hooks hear of it: they do not write into the middle of an operation.
         const std::error_code told = is_open() ? write_ends_open(error) : ending_.stop_code();
         writing_ = false;
-        step_left_rest_ = !error && writes_ == write_kind::continued && unsent_ != 0;
         unsent_ = 0;
         return told;
     }
@@ -209,13 +203,12 @@ public:
         // The kernel tells a reset once: when a write was told, a read finds what looks like an
         // end. Under TLS the end is close_notify, and it stays one.
         const bool is_reset = error == asio::error::eof && !stream.is_tls() && ending_.met_reset();
-        const bool no_input = error == asio::error::operation_aborted && ending_.sending_error() &&
-                              native::unread_bytes(native_handle()) == 0;
         const bool knew_end = ending_.peer_finished();
-        const std::error_code explained = ending_.explain(
-            is_reset   ? std::error_code(asio::error::connection_reset)
-            : no_input ? ending_.sending_error()
-                       : error);
+        const std::error_code explained =
+            error == asio::error::operation_aborted && ending_.sending_error()
+                ? ending_.sending_error() // it would have waited for what may never come
+                : ending_.explain(
+                      is_reset ? std::error_code(asio::error::connection_reset) : error);
         if (!knew_end && ending_.peer_finished()) {
             emit(connection_event_kind::close_read);
         }
@@ -244,7 +237,7 @@ private:
             extras_->until_closed.notify_all();
         }
         if ((reading_ || waiting_) && native::unread_bytes(native_handle()) == 0) {
-            stream.cancel(); // `input_is_over`
+            stream.cancel(); // `ends_rather_than_waits`
         }
     }
 

@@ -170,22 +170,12 @@ public:
     // -- whether an operation may start
 
     /// What a read ends with that must not start; empty: it may.
-    std::error_code refuses_read() noexcept
+    std::error_code refuses_read() const noexcept
     {
         if (reading_ || waiting_ || is_shaking_hands_) {
             return is_stopped() ? ending_.stop_code() : in_progress();
         }
-        return stream.has_input_at_hand() && !is_stopped() ? no_error : input_is_over();
-    }
-
-    /// Nothing more can be read. When our direction has failed, what has arrived can, and nothing is
-    /// waited for: the peer may wait for that end, and would never say more.
-    std::error_code input_is_over() noexcept
-    {
-        const std::error_code over = ending_.refuses_read();
-        return over || !ending_.sending_error() || stream.input_size() != 0
-                   ? over
-                   : ending_.sending_error();
+        return stream.has_input_at_hand() && !is_stopped() ? no_error : ending_.refuses_read();
     }
 
     std::error_code refuses_write(write_kind kind) const noexcept
@@ -314,7 +304,6 @@ protected:
     bool send_finished_ = false;
     bool write_cut_ = false;
     bool sent_part_ = false;
-    bool step_left_rest_ = false;        // the write of a composed operation that ended last
     bool output_lost_ = false;           // messages that were sent and could not be written
     bool write_waits_ = false;           // for room
     bool has_untold_output_ = false;     // written, and no hook has heard of it

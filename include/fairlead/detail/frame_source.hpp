@@ -58,8 +58,7 @@ public:
         const std::optional<frame> found = reader.next(error);
         note_unread();
         if (found || error) {
-            core_.frame_ends();
-            is_timed_ = false;
+            frame_is_whole();
         }
         return found;
     }
@@ -75,6 +74,7 @@ public:
                 co_return false;
             }
         }
+        frame_is_whole();
         co_return true;
     }
 
@@ -83,6 +83,12 @@ public:
 private:
     /// Room for a read inside a frame, at least.
     static constexpr std::size_t smallest_read = std::size_t(4) << 10;
+
+    void frame_is_whole() noexcept
+    {
+        core_.frame_ends();
+        is_timed_ = false;
+    }
 
     void note_unread() noexcept
     {

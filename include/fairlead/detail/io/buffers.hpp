@@ -27,21 +27,23 @@ Buffer first_buffer(const Buffers& buffers) noexcept
     return Buffer();
 }
 
-/// Some of the buffers of a sequence, from a byte on.
+/// Some of the buffers of a sequence, from a byte on, and no longer than a length.
 class buffer_window
 {
 public:
     template <typename ConstBuffers>
-    buffer_window(const ConstBuffers& buffers, std::size_t skipped)
+    buffer_window(const ConstBuffers& buffers, std::size_t skipped, std::size_t length)
     {
         const auto end = asio::buffer_sequence_end(buffers);
-        for (auto it = asio::buffer_sequence_begin(buffers); it != end && size_ < most; ++it) {
+        for (auto it = asio::buffer_sequence_begin(buffers);
+             it != end && size_ < most && length != 0; ++it) {
             asio::const_buffer buffer(*it);
             const std::size_t used = std::min(skipped, buffer.size());
             skipped -= used;
             buffer += used;
             if (buffer.size() != 0) {
-                buffers_[size_++] = buffer;
+                buffers_[size_] = asio::buffer(buffer, length);
+                length -= buffers_[size_++].size();
             }
         }
     }
@@ -63,15 +65,16 @@ private:
     std::size_t size_ = 0;
 };
 
-inline asio::const_buffer rest_of(const asio::const_buffer& buffer, std::size_t written) noexcept
+inline asio::const_buffer rest_of(
+    const asio::const_buffer& buffer, std::size_t written, std::size_t most) noexcept
 {
-    return buffer + written;
+    return asio::buffer(buffer + written, most);
 }
 
 template <typename ConstBuffers>
-buffer_window rest_of(const ConstBuffers& buffers, std::size_t written)
+buffer_window rest_of(const ConstBuffers& buffers, std::size_t written, std::size_t most)
 {
-    return buffer_window(buffers, written);
+    return {buffers, written, most};
 }
 } // namespace FAIRLEAD_NAMESPACE::detail
 

@@ -173,6 +173,15 @@ public:
         }
     }
 
+    /// It has had its share of this turn: events, timers and the others come first.
+    void line_up_for_next_turn(pending_operation& operation) noexcept
+    {
+        later_.push_back(operation);
+        if (!is_in_turn_) {
+            go_on_later();
+        }
+    }
+
 private:
     using descriptor_type = asio::posix::basic_stream_descriptor<executor_type>;
 
@@ -194,7 +203,7 @@ private:
             self_.is_in_turn_ = is_nested_;
             self_.is_in_step_ = was_in_step_;
             self_.line_.append(self_.begun_);
-            if (!self_.line_.empty()) {
+            if (!self_.line_.empty() || !self_.later_.empty()) {
                 self_.go_on_later();
             }
             self_.watch_or_rest();
@@ -215,6 +224,7 @@ private:
             client.context_ends();
         }
         line_.append(begun_);
+        line_.append(later_);
         while (!line_.empty()) { // of sockets that were closed
             line_.pop_front().drop();
         }
@@ -276,6 +286,7 @@ private:
     {
         const turn_taken taken(*this);
         std::size_t seen = note_events();
+        line_.append(later_);
         budget left;
         while (left.steps != 0 && left.immediate != 0) {
             if (line_.empty()) {
@@ -337,6 +348,7 @@ private:
     intrusive_list<reactor_client, reactor_client_tag> clients_;
     operation_line line_;
     operation_line begun_; // by the step that is being taken, and over already
+    operation_line later_; // in the next turn
     std::size_t waiting_ = 0;
     bool is_in_turn_ = false;
     bool is_in_step_ = false;

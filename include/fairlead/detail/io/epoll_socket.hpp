@@ -181,7 +181,7 @@ private:
         if (channel_.meets(operation.outcome.waits_for)) { // it stopped for another reason
             operation.now = pending_operation::stage::ready;
             operation.is_immediate = true;
-            reactor_.line_up(operation);
+            reactor_.line_up_for_next_turn(operation);
         } else {
             operation.now = pending_operation::stage::waits;
             operation.is_immediate = false;

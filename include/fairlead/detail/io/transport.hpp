@@ -209,6 +209,14 @@ public:
             std::forward<Handler>(handler));
     }
 
+    /// The next attempt to read asks the kernel, whatever is known.
+    void look_again() noexcept
+    {
+        if (socket_.bytes().what_comes() == channel::input::nothing) {
+            socket_.bytes().input_has_come(channel::input::perhaps);
+        }
+    }
+
     /// Ends the pending operations with `operation_aborted`.
     void cancel() noexcept
     {
@@ -332,7 +340,9 @@ private:
         const std::size_t turn_ends = written + longest_write_turn;
         attempt result;
         do {
-            result = written == 0 ? write(buffers) : write(rest_of(buffers, written));
+            result = size <= longest_write_turn && written == 0
+                         ? write(buffers)
+                         : write(rest_of(buffers, written, turn_ends - written));
             result.bytes = written += result.bytes;
         } while (!result.error && result.waits_for == attempt::condition::nothing &&
                  written != size && written < turn_ends);
