@@ -8,6 +8,7 @@
 
 #include <asio/buffer.hpp>
 #include <asio/handler_continuation_hook.hpp>
+#include <asio/post.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -16,6 +17,20 @@
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
+/// The hooks hear of what a write has sent, though it waits for room: not inside the call that began
+/// it, and not as late as its end.
+inline void tell_of_output_soon(connection_operations& connection) noexcept
+{
+    if (!connection.server.config.io_events) {
+        return;
+    }
+    try {
+        asio::post(
+            connection.get_executor(), [of = connection_ref(connection)] { of->tell_of_output(); });
+    } catch (...) { // no memory: with what is sent next
+    }
+}
+
 /// Keeps the accounts of a write while it goes on.
 struct output_account
 {
@@ -24,6 +39,9 @@ struct output_account
     void operator()(std::size_t bytes, bool waits) const noexcept
     {
         connection->output_taken(bytes, waits);
+        if (waits && bytes != 0) {
+            tell_of_output_soon(*connection);
+        }
     }
 
     bool goes_on() const noexcept
