@@ -101,11 +101,11 @@ public:
         return server_;
     }
 
-    /// Accepted for longer than that, and without a byte, of TLS neither.
+    /// Accepted for longer than that, without a byte, of TLS neither, and not told to go.
     bool is_silent_for(std::chrono::milliseconds time) const noexcept
     {
-        return !is_tls_ && said_.empty() && connection_ != nullptr && !connection_->is_closed &&
-               sim_.now() - connection_->accepted_at > time;
+        return !is_tls_ && !peer_->has_ended() && said_.empty() && connection_ != nullptr &&
+               !connection_->is_closed && sim_.now() - connection_->accepted_at > time;
     }
 
     /// A drain begins, in which there is `time` for what has arrived.
@@ -144,7 +144,10 @@ public:
     void check_at_the_end(bool is_calm) const
     {
         check();
-        if (is_calm && was_in_queue_ && !connection_) {
+        const auto& config = server_.config();
+        const bool waits_for_a_place =
+            server_.has_few_places() && config.at_limit == fairlead::limit_policy::pause;
+        if (is_calm && was_in_queue_ && !connection_ && !waits_for_a_place) {
             wrong("who waited in the queue when a drain began was not served");
         }
         const auto reason = closed_as();
