@@ -210,3 +210,19 @@ FAIRLEAD_SIMULATION("a frame that is whole has no time limit any more", sim)
     sim.advance(100ms);
     client.send("b\n").expect("ab\n").expect_end();
 }
+
+FAIRLEAD_SIMULATION("nor has one that will never be whole", sim)
+{
+    auto& server = sim.serve([](connection& client) -> asio::awaitable<void> {
+        fairlead::framed lines(client, fairlead::codec::line{}, {.frame_timeout = 1s});
+        std::error_code error;
+        co_await lines.fill(error);
+        co_await test::wait_for(5s);
+        lines.queue(error.message());
+        co_await lines.finish();
+    });
+    auto& client = sim.connect(server);
+    sim.advance(1s);
+    client.send("half a li").finish();
+    client.expect(make_error_code(fairlead::errc::truncated_frame).message() + "\n").expect_end();
+}

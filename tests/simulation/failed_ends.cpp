@@ -338,6 +338,41 @@ FAIRLEAD_SIMULATION("half a record behind a failed end is not waited for", sim)
     CHECK(server.open_connections() == 0);
 }
 
+FAIRLEAD_SIMULATION("nor is one that came just before the end failed", sim)
+{
+    const bool is_read = GENERATE(true, false);
+    CAPTURE(is_read);
+    std::error_code read = asio::error::would_block;
+    const auto cuts = std::make_shared<bool>(false);
+    fairlead::testing::peer* peer = nullptr;
+    auto pending = [&read, is_read](connection& client) -> asio::awaitable<void> {
+        std::string input;
+        if (is_read) {
+            read = co_await read_to_the_end(client, input);
+        } else {
+            co_await client.readable(read);
+        }
+    };
+    auto& server = sim.serve(
+        [&](connection& client) -> asio::awaitable<void> {
+            client.spawn(pending(client));
+            co_await test::wait_for(1s);
+            *cuts = true;
+            peer->send("a record that does not come as a whole");
+            for (const auto until = sim.now() + 10ms; sim.now() < until;) { // a busy handler
+                sim.kernel().pass(until);
+            }
+            sim.fail("send*", ENOBUFS);
+            client.shutdown_send();
+            co_await client.closed();
+        },
+        without_timeouts(true));
+    peer = &sim.connect(server).wrap(std::make_unique<cut_layer>(cuts));
+    sim.advance(1min);
+    CHECK(read == asio::error::no_buffer_space);
+    CHECK(server.open_connections() == 0);
+}
+
 FAIRLEAD_SIMULATION("no write overtakes a message that waits for its neighbours", sim)
 {
     std::error_code error;

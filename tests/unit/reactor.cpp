@@ -2,6 +2,7 @@
 // the events of a batch, and whose turn it is, with our own.
 
 #include "support/catch.hpp"
+#include <fairlead/detail/io/buffers.hpp>
 #include <fairlead/detail/io/reactor.hpp>
 
 #include <asio/bind_cancellation_slot.hpp>
@@ -11,6 +12,7 @@
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <functional>
@@ -574,3 +576,30 @@ TEST_CASE(
 }
 
 #endif
+
+TEST_CASE("a sequence of buffers is gone through window by window", "[reactor]")
+{
+    const std::size_t taken = GENERATE(1U, 7U, 64U, 1000U);
+    CAPTURE(taken);
+    std::string text;
+    while (text.size() < 5000) {
+        text += std::to_string(text.size());
+    }
+    std::vector<asio::const_buffer> buffers;
+    for (std::size_t begin = 0, size = 0; begin < text.size();
+         begin += size, size = (size + 1) % 5) {
+        buffers.push_back(asio::buffer(text.data() + begin, std::min(size, text.size() - begin)));
+    }
+    std::string collected;
+    for (fairlead::detail::buffer_position done; done.bytes < text.size();) {
+        std::size_t taken_now = 0;
+        for (const asio::const_buffer& one : fairlead::detail::rest_of(buffers, done, taken)) {
+            collected.append(static_cast<const char*>(one.data()), one.size());
+            taken_now += one.size();
+        }
+        REQUIRE(taken_now != 0);
+        REQUIRE(taken_now <= taken);
+        done.advance(buffers, taken_now);
+    }
+    CHECK(collected == text);
+}

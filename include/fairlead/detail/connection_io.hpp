@@ -271,7 +271,6 @@ struct initiate_read_some
                 connection->stream.async_read_some(buffers, std::move(completion));
             });
         connection->read_begins(); // unless there was no memory for it
-        connection->ends_rather_than_waits();
     }
 };
 
@@ -296,7 +295,6 @@ struct initiate_wait_input
             connection->stream.async_wait_input(std::move(completion));
         });
         connection->wait_begins();
-        connection->ends_rather_than_waits();
     }
 };
 
@@ -320,7 +318,6 @@ struct initiate_read_ahead
             connection->stream.async_read_ahead(std::move(completion));
         });
         connection->wait_begins();
-        connection->ends_rather_than_waits();
     }
 };
 

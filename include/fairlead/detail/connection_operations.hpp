@@ -92,19 +92,11 @@ public:
         return wait_ends(error);
     }
 
-    /// Our direction has failed: the peer may wait for its end, and would never say more. An
-    /// operation takes what has arrived, and does not wait.
+    /// Our direction has failed: an operation takes what has arrived, whatever is known of it.
     void begins_to_read() noexcept
     {
         if (ending_.sending_error()) {
             stream.look_again();
-        }
-    }
-
-    void ends_rather_than_waits() noexcept
-    {
-        if (ending_.sending_error()) {
-            stream.cancel();
         }
     }
 

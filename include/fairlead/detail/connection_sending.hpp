@@ -229,15 +229,17 @@ protected:
     }
 
 private:
+    /// The peer may wait for our end, and would never say more: nothing waits for it.
     void sending_failed(const std::error_code& error) noexcept
     {
         ending_.sending_failed(error);
+        stream.wait_for_no_input();
         sending_may_be_over();
         if (extras_) {
             extras_->until_closed.notify_all();
         }
         if ((reading_ || waiting_) && native::unread_bytes(native_handle()) == 0) {
-            stream.cancel(); // `ends_rather_than_waits`
+            stream.cancel(); // no event will come that makes it try again
         }
     }
 

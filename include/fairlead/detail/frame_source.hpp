@@ -58,7 +58,7 @@ public:
         const std::optional<frame> found = reader.next(error);
         note_unread();
         if (found || error) {
-            frame_is_whole();
+            frame_is_over();
         }
         return found;
     }
@@ -74,7 +74,7 @@ public:
                 co_return false;
             }
         }
-        frame_is_whole();
+        frame_is_over();
         co_return true;
     }
 
@@ -84,7 +84,8 @@ private:
     /// Room for a read inside a frame, at least.
     static constexpr std::size_t smallest_read = std::size_t(4) << 10;
 
-    void frame_is_whole() noexcept
+    /// It has no time limit any more.
+    void frame_is_over() noexcept
     {
         core_.frame_ends();
         is_timed_ = false;
@@ -118,6 +119,7 @@ private:
         note_unread();
         if (bytes == 0 && !error && !reader.pending().empty()) {
             error = errc::truncated_frame;
+            frame_is_over(); // no more comes of it: it is not late
         }
         co_return bytes != 0;
     }

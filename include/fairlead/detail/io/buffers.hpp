@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <iterator>
+#include <utility>
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
@@ -27,20 +29,39 @@ Buffer first_buffer(const Buffers& buffers) noexcept
     return Buffer();
 }
 
-/// Some of the buffers of a sequence, from a byte on, and no longer than a length.
+/// How far a sequence of buffers is done. Not by iterators: the sequence may be moved.
+struct buffer_position
+{
+    std::size_t bytes = 0;
+    std::ptrdiff_t buffer = 0; // the first that is not done
+    std::size_t within = 0;    // bytes of it that are
+
+    template <typename ConstBuffers>
+    void advance(const ConstBuffers& buffers, std::size_t more) noexcept
+    {
+        bytes += more;
+        within += more;
+        const auto end = asio::buffer_sequence_end(buffers);
+        auto it = std::next(asio::buffer_sequence_begin(buffers), buffer);
+        for (; it != end && within >= asio::const_buffer(*it).size(); ++it, ++buffer) {
+            within -= asio::const_buffer(*it).size();
+        }
+    }
+};
+
+/// Some of the buffers of a sequence, from a position on, and no longer than a length.
 class buffer_window
 {
 public:
     template <typename ConstBuffers>
-    buffer_window(const ConstBuffers& buffers, std::size_t skipped, std::size_t length)
+    buffer_window(const ConstBuffers& buffers, const buffer_position& done, std::size_t length)
     {
         const auto end = asio::buffer_sequence_end(buffers);
-        for (auto it = asio::buffer_sequence_begin(buffers);
+        std::size_t skipped = done.within;
+        for (auto it = std::next(asio::buffer_sequence_begin(buffers), done.buffer);
              it != end && size_ < most && length != 0; ++it) {
             asio::const_buffer buffer(*it);
-            const std::size_t used = std::min(skipped, buffer.size());
-            skipped -= used;
-            buffer += used;
+            buffer += std::exchange(skipped, 0);
             if (buffer.size() != 0) {
                 buffers_[size_] = asio::buffer(buffer, length);
                 length -= buffers_[size_++].size();
@@ -59,22 +80,22 @@ public:
     }
 
 private:
-    static constexpr std::size_t most = 8;
+    static constexpr std::size_t most = 64;
 
-    std::array<asio::const_buffer, most> buffers_;
+    std::array<asio::const_buffer, most> buffers_; // of which `size_`
     std::size_t size_ = 0;
 };
 
 inline asio::const_buffer rest_of(
-    const asio::const_buffer& buffer, std::size_t written, std::size_t most) noexcept
+    const asio::const_buffer& buffer, const buffer_position& done, std::size_t most) noexcept
 {
-    return asio::buffer(buffer + written, most);
+    return asio::buffer(buffer + done.bytes, most);
 }
 
 template <typename ConstBuffers>
-buffer_window rest_of(const ConstBuffers& buffers, std::size_t written, std::size_t most)
+buffer_window rest_of(const ConstBuffers& buffers, const buffer_position& done, std::size_t most)
 {
-    return {buffers, written, most};
+    return {buffers, done, most};
 }
 } // namespace FAIRLEAD_NAMESPACE::detail
 

@@ -118,7 +118,7 @@ public:
     void async_read_some(const Buffers& buffers, Handler&& handler)
     {
         socket_.run(
-            [this, buffers = Buffers(buffers)] { return read(buffers); },
+            [this, buffers = Buffers(buffers)] { return unless_it_waits(read(buffers)); },
             std::forward<Handler>(handler));
     }
 
@@ -127,7 +127,8 @@ public:
     template <typename Handler>
     void async_wait_input(Handler&& handler)
     {
-        socket_.run([this] { return look_for_input(); }, std::forward<Handler>(handler));
+        socket_.run(
+            [this] { return unless_it_waits(look_for_input()); }, std::forward<Handler>(handler));
     }
 
     /// Reads more of the input ahead, whatever is there already; `handler(error, bytes)`, and
@@ -137,7 +138,7 @@ public:
     {
         (tls_ ? tls_->ahead_memory() : prefetch_).reserve();
         socket_.run(
-            [this] { return tls_ ? tls_->read_ahead() : read_plainly_ahead(); },
+            [this] { return unless_it_waits(tls_ ? tls_->read_ahead() : read_plainly_ahead()); },
             std::forward<Handler>(handler));
     }
 
@@ -197,16 +198,23 @@ public:
     {
         socket_.run(
             [this, buffers = Buffers(buffers), taken, size = asio::buffer_size(buffers),
-             written = std::size_t(0), has_begun = false]() mutable {
+             done = buffer_position(), has_begun = false]() mutable {
                 if (std::exchange(has_begun, true) && !taken.goes_on()) {
-                    return attempt{.bytes = written, .waits_for = attempt::condition::writable};
+                    return attempt{.bytes = done.bytes, .waits_for = attempt::condition::writable};
                 }
-                const attempt result = write_all(buffers, written, size);
-                const std::size_t before = std::exchange(written, result.bytes);
-                taken(written - before, result.waits_for != attempt::condition::nothing);
+                const std::size_t before = done.bytes;
+                const attempt result = write_all(buffers, done, size);
+                taken(done.bytes - before, result.waits_for != attempt::condition::nothing);
                 return result;
             },
             std::forward<Handler>(handler));
+    }
+
+    /// From now on what reads takes what has arrived, and ends with `operation_aborted` where it
+    /// would wait for more.
+    void wait_for_no_input() noexcept
+    {
+        waits_for_no_input_ = true;
     }
 
     /// The next attempt to read asks the kernel, whatever is known.
@@ -311,6 +319,13 @@ private:
         return result;
     }
 
+    attempt unless_it_waits(const attempt& result) const noexcept
+    {
+        return waits_for_no_input_ && result.waits_for != attempt::condition::nothing
+                   ? attempt{.bytes = result.bytes, .error = asio::error::operation_aborted}
+                   : result;
+    }
+
     attempt look_for_input()
     {
         if (tls_) {
@@ -333,20 +348,21 @@ private:
         return tls_ ? tls_->write(buffers) : write_plainly(buffers);
     }
 
-    /// The rest of a write, of which so many bytes have gone; as much of it as goes in a turn.
+    /// The rest of a write, from `done` on; as much of it as goes in a turn.
     template <typename Buffers>
-    attempt write_all(const Buffers& buffers, std::size_t written, std::size_t size)
+    attempt write_all(const Buffers& buffers, buffer_position& done, std::size_t size)
     {
-        const std::size_t turn_ends = written + longest_write_turn;
+        const std::size_t turn_ends = done.bytes + longest_write_turn;
         attempt result;
         do {
-            result = size <= longest_write_turn && written == 0
+            result = size <= longest_write_turn && done.bytes == 0
                          ? write(buffers)
-                         : write(rest_of(buffers, written, turn_ends - written));
-            result.bytes = written += result.bytes;
+                         : write(rest_of(buffers, done, turn_ends - done.bytes));
+            done.advance(buffers, result.bytes);
         } while (!result.error && result.waits_for == attempt::condition::nothing &&
-                 written != size && written < turn_ends);
-        if (!result.error && written != size) { // others have their turn
+                 done.bytes != size && done.bytes < turn_ends);
+        result.bytes = done.bytes;
+        if (!result.error && done.bytes != size) { // others have their turn
             result.waits_for = result.waits_for == attempt::condition::nothing
                                    ? attempt::condition::writable
                                    : result.waits_for;
@@ -368,6 +384,7 @@ private:
     stream_socket socket_;
     std::unique_ptr<tls_engine> tls_; // null: plain TCP
     published<bool> is_tls_ = false;
+    bool waits_for_no_input_ = false;
     prefetch prefetch_;
 };
 } // namespace FAIRLEAD_NAMESPACE::detail
