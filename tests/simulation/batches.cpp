@@ -223,6 +223,6 @@ FAIRLEAD_SIMULATION("nor has one that will never be whole", sim)
     });
     auto& client = sim.connect(server);
     sim.advance(1s);
-    client.send("half a li").finish();
+    client.send("half a li").half_close();
     client.expect(make_error_code(fairlead::errc::truncated_frame).message() + "\n").expect_end();
 }
