@@ -15,6 +15,8 @@
 #include <fairlead/detail/config/address.hpp>
 #include <fairlead/detail/config/check.hpp>
 #include <fairlead/detail/connection/deadlines.hpp>
+#include <fairlead/detail/connection/lifecycle.hpp>
+#include <fairlead/detail/connection/refusals.hpp>
 #include <fairlead/detail/server/accept_failure.hpp>
 #include <fairlead/detail/server/connection_limit.hpp>
 #include <fairlead/detail/server/hand_over.hpp>

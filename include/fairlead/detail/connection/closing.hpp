@@ -9,6 +9,7 @@
 
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
+#include <asio/error.hpp>
 #include <asio/use_awaitable.hpp>
 
 #include <algorithm>
@@ -100,12 +101,12 @@ inline asio::awaitable<void> close_in_order(connection_operations& connection)
 {
     auto& stream = connection.stream;
     // Idle, and with everything it ever sent acknowledged.
-    const bool owes_nothing =
-        connection.was_idle_at_drain() && native::unacknowledged_bytes(stream.native_handle()) == 0;
-    if (connection.is_open() && connection.has_sent_part()) {
+    const bool owes_nothing = connection.life().input.is_sent_home() &&
+                              native::unacknowledged_bytes(stream.native_handle()) == 0;
+    if (connection.is_open() && connection.life().output.has_sent_part()) {
         connection.close_socket(true); // the peer must not take it for the whole
     }
-    if (connection.is_open() && stream.is_tls() && connection.may_say_goodbye()) {
+    if (connection.is_open() && stream.is_tls() && connection.life().may_say_goodbye()) {
         co_await say_goodbye(connection);
     }
     if (connection.is_open()) {
@@ -121,15 +122,22 @@ inline asio::awaitable<void> close_in_order(connection_operations& connection)
     connection.close_socket();
 }
 
+/// The kernel has given the connection up: nothing can be sent any more.
+inline bool is_lost(const ending& end) noexcept
+{
+    return end.has_transport_error() &&
+           end.transport_error().category() == asio::error::get_system_category();
+}
+
 /// The common end needs none of it: the peer finished first, on plain TCP.
 inline bool close_at_once(connection_operations& connection)
 {
     if (connection.is_open() && (connection.stream.is_tls() || !connection.end().peer_finished()) &&
-        !connection.end().is_lost()) {
+        !is_lost(connection.end())) {
         return false;
     }
     connection.sending_finished();
-    connection.close_socket(connection.has_sent_part());
+    connection.close_socket(connection.life().output.has_sent_part());
     return true;
 }
 
@@ -243,7 +251,7 @@ struct child_done : stage_done
 /// `connection::spawn`
 inline void spawn_child(connection_operations& connection, asio::awaitable<void> child)
 {
-    if (!connection.has_tasks()) {
+    if (!connection.life().has_tasks()) {
         return; // too late: what would join it is done
     }
     connection.task_begins();

@@ -1,5 +1,6 @@
 // fairlead: why a connection ends. Keeps the first reason, puts it into the errors that the handler
-// sees, and tells an exception that is news from one by which the handler learnt of the end.
+// sees, and tells an exception that is news from one by which the handler learnt of the end. Ring 0:
+// which error is the end of the stream, it is told.
 
 #ifndef FAIRLEAD_DETAIL_CONNECTION_ENDING_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_ENDING_HPP
@@ -7,8 +8,6 @@
 #include <fairlead/detail/io/attempt.hpp>
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/error.hpp>
-
-#include <asio/error.hpp>
 
 #include <exception>
 #include <system_error>
@@ -53,16 +52,16 @@ public:
             is_transport_error_ = is_lost;
         } else {
             note(
-                peer_finished_ ? close_reason::peer_closed
-                : draining     ? close_reason::drained
-                               : close_reason::handler_returned,
+                end_       ? close_reason::peer_closed
+                : draining ? close_reason::drained
+                           : close_reason::handler_returned,
                 errc::connection_closed, {});
         }
     }
 
     /// What an operation's error means to the handler: the reason, if the connection was stopped,
-    /// else itself. Remembers what it says about the peer.
-    std::error_code explain(const std::error_code& error) noexcept
+    /// else itself. Remembers what it says about the peer. `is_end`: it is the end of the stream.
+    std::error_code explain(const std::error_code& error, bool is_end) noexcept
     {
         if (!error) {
             return no_error; // Asio's success may be of another category, and then differ from none
@@ -70,9 +69,9 @@ public:
         if (is_noted()) {
             return stop_code();
         }
-        if (error == asio::error::eof) {
-            peer_finished_ = true;
-        } else if (error != asio::error::operation_aborted) {
+        if (is_end) {
+            end_ = error;
+        } else if (error != std::errc::operation_canceled) {
             if (is_sending_error_) { // somebody has been told of it: one end has one error
                 is_transport_error_ = true;
                 return error_;
@@ -103,7 +102,7 @@ public:
         } catch (const std::system_error& error) {
             return (is_noted() && (error.code() == stop_code() || error.code() == error_)) ||
                    ((is_transport_error_ || is_sending_error_) && error.code() == error_) ||
-                   (peer_finished_ && error.code() == asio::error::eof);
+                   (end_ && error.code() == end_);
         } catch (...) {
             return false;
         }
@@ -133,16 +132,14 @@ public:
 
     bool peer_finished() const noexcept
     {
-        return peer_finished_;
+        return static_cast<bool>(end_);
     }
 
     /// What a read ends with that must not start: the kernel tells an end or an error once, and a
     /// further read would wait for ever. Empty: it may start.
     std::error_code refuses_read() const noexcept
     {
-        return is_noted()       ? stop_code()
-               : peer_finished_ ? std::error_code(asio::error::eof)
-                                : transport_error();
+        return is_noted() ? stop_code() : end_ ? end_ : transport_error();
     }
 
     std::error_code refuses_write() const noexcept
@@ -164,35 +161,30 @@ public:
     /// An operation has met the peer's reset.
     bool met_reset() const noexcept
     {
-        return (is_transport_error_ && error_ == asio::error::connection_reset) ||
+        return (is_transport_error_ && error_ == std::errc::connection_reset) ||
                (is_sending_error_ && is_reset(error_));
     }
 
     /// Such errors are the peer's reset, however the kernel calls it.
     static bool is_reset(const std::error_code& error) noexcept
     {
-        return error == asio::error::connection_reset || error == asio::error::broken_pipe ||
-               error == asio::error::connection_aborted;
+        return error == std::errc::connection_reset || error == std::errc::broken_pipe ||
+               error == std::errc::connection_aborted;
     }
 
-    /// The kernel has given the connection up; nothing can be sent any more.
-    bool is_lost() const noexcept
-    {
-        return is_transport_error_ && error_.category() == asio::error::get_system_category();
-    }
-
-private:
+    /// What an operation met that ends both directions; empty: nothing.
     std::error_code transport_error() const noexcept
     {
         return is_transport_error_ ? error_ : no_error;
     }
 
+private:
     std::error_code error_;   // the first that an operation met; later, the cause of the end
+    std::error_code end_;     // of the stream, as an operation told it
     errc stop_code_ = errc(); // none: the connection is not ending
     close_reason reason_ = close_reason::handler_returned;
     bool is_transport_error_ = false;
     bool is_sending_error_ = false;
-    bool peer_finished_ = false;
 };
 } // namespace FAIRLEAD_NAMESPACE::detail
 

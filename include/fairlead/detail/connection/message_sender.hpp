@@ -109,7 +109,8 @@ public:
         if (!error) {
             error = connection_.refuses_rest();
         }
-        if (!error && connection_.is_writing()) { // past the queue: there is nothing to wait for
+        if (!error && connection_.life()
+                          .output.is_writing()) { // past the queue: there is nothing to wait for
             error = std::make_error_code(std::errc::operation_in_progress);
         }
         const auto cancellation = co_await asio::this_coro::cancellation_state;

@@ -28,7 +28,22 @@ public:
 
     void shake_hands(bool begins) noexcept
     {
-        is_shaking_hands_ = begins;
+        if (begins) {
+            life_.input.handshake_begins();
+        } else {
+            life_.input.operation_ends();
+        }
+    }
+
+    /// What a read ends with that must not start; none: it may.
+    std::error_code refuses_read() const noexcept
+    {
+        return detail::refuses_read(life_, stream.has_input_at_hand());
+    }
+
+    bool may_read_at_hand() const noexcept
+    {
+        return !is_stopped() && !life_.input.is_busy() && stream.has_input_at_hand();
     }
 
     /// There is nothing to wait for: an end, an error, the handler's end, or a drain that has begun
@@ -40,14 +55,14 @@ public:
 
     void read_begins() noexcept
     {
-        reading_ = true;
+        life_.input.read_begins();
     }
 
     /// Returns the error as the handler shall see it.
     std::error_code read_ends(const std::error_code& error, std::size_t& bytes)
     {
-        reading_ = false;
-        input_was_taken(bytes);
+        life_.input.operation_ends();
+        life_.input.was_taken(bytes);
         if (!is_open()) { // its end has been told and counted: what came with it came too late
             return too_late(bytes);
         }
@@ -82,20 +97,20 @@ public:
 
     void wait_begins() noexcept
     {
-        waiting_ = true;
+        life_.input.wait_begins();
     }
 
     /// Returns the error as the handler shall see it; `eof` becomes an answer.
     std::error_code input_wait_ends(const std::error_code& error)
     {
-        input_was_taken(0);
+        life_.input.was_taken(0);
         return wait_ends(error);
     }
 
     /// Our direction has failed: an operation takes what has arrived, whatever is known of it.
     void begins_to_read() noexcept
     {
-        if (ending_.sending_error()) {
+        if (life_.end.sending_error()) {
             stream.look_again();
         }
     }
@@ -103,28 +118,28 @@ public:
     /// Nothing more can be read ahead; a drain ends this wait as it does the other.
     bool refuses_read_ahead() noexcept
     {
-        return reading_ || waiting_ || is_shaking_hands_ ||
-               static_cast<bool>(ending_.refuses_read()) || has_nothing_to_wait_for();
+        return life_.input.is_busy() || static_cast<bool>(life_.end.refuses_read()) ||
+               has_nothing_to_wait_for();
     }
 
     /// What a read ahead that may not start ends with.
     std::error_code why_no_read_ahead() const noexcept
     {
-        return is_stopped()                                ? ending_.stop_code()
-               : reading_ || waiting_ || is_shaking_hands_ ? in_progress()
-                                                           : no_error;
+        return is_stopped()            ? life_.end.stop_code()
+               : life_.input.is_busy() ? in_progress()
+                                       : no_error;
     }
 
     /// Why TLS cannot begin now; empty: it can.
     std::error_code refuses_tls() noexcept
     {
-        if (const std::error_code ended = ending_.refuses_read()) {
+        if (const std::error_code ended = life_.end.refuses_read()) {
             return ended;
         }
         if (stream.is_tls()) {
             return make_error_code(std::errc::operation_not_permitted);
         }
-        if (reading_ || waiting_ || is_sending() || is_shaking_hands_) {
+        if (life_.input.is_busy() || life_.is_sending(messages())) {
             return make_error_code(std::errc::operation_in_progress);
         }
         const bool has_taken = output && output->unread_input != 0;
@@ -140,8 +155,8 @@ public:
         if (!is_stopped()) {
             deliver_queued();
             remember_why(why);
-            ending_.conclude(false, {}, false);
-            stop_in_order_as_noted();
+            life_.end.conclude(false, {}, false);
+            stop_as_noted();
         }
     }
 
@@ -149,7 +164,7 @@ public:
     void abort_by_handler() noexcept
     {
         if (!is_stopped()) {
-            ending_.conclude(false, {}, false);
+            life_.end.conclude(false, {}, false);
             wake_those_who_wait();
         }
         close_socket(true);
@@ -160,28 +175,28 @@ public:
     {
         const auto timeout = server.config.pre_open_timeout;
         if (timeout.count() > 0 && is_open() && !is_stopped()) {
-            deadlines_.pre_open_ends = later(since, timeout);
-            look_by(deadlines_.pre_open_ends);
+            life_.times.pre_open_ends = later(since, timeout);
+            look_by(life_.times.pre_open_ends);
         }
     }
 
     void late_pre_open_ends() noexcept
     {
-        deadlines_.pre_open_ends = time_point::max();
+        life_.times.pre_open_ends = time_point::max();
     }
 
     /// What a frame has begun with is here; the rest must come within `timeout`.
     void frame_begins(milliseconds timeout)
     {
-        if (phase_ == phase::open && !is_stopped()) {
-            deadlines_.frame_ends = later(clock::now(), timeout);
-            look_by(deadlines_.frame_ends);
+        if (life_.current() == phase::open && !is_stopped()) {
+            life_.times.frame_ends = later(clock::now(), timeout);
+            look_by(life_.times.frame_ends);
         }
     }
 
     void frame_ends() noexcept
     {
-        deadlines_.frame_ends = time_point::max();
+        life_.times.frame_ends = time_point::max();
     }
 
     // -- the peer's leaving, without a read
@@ -190,7 +205,7 @@ public:
     template <typename Handler>
     void wait_until_closed(Handler&& handler)
     {
-        if (is_orphaned_ || has_ended()) {
+        if (life_.is_orphaned() || life_.has_ended()) {
             post_completion(get_executor(), std::forward<Handler>(handler), std::error_code());
         } else {
             extras().until_closed.push(get_executor(), std::forward<Handler>(handler));
@@ -201,7 +216,7 @@ public:
     template <typename Handler>
     void wait_until_drain(Handler&& handler)
     {
-        if (is_orphaned_ || server.draining || is_stopped() || !is_open()) {
+        if (life_.is_orphaned() || server.draining || is_stopped() || !is_open()) {
             post_completion(get_executor(), std::forward<Handler>(handler), std::error_code());
         } else {
             extras().until_drain.push(get_executor(), std::forward<Handler>(handler));
@@ -210,29 +225,29 @@ public:
 
     void expires_after(milliseconds timeout)
     {
-        deadlines_.expires_at =
+        life_.times.expires_at =
             timeout.count() > 0 ? later(clock::now(), timeout) : time_point::max();
-        if (phase_ == phase::open && !is_stopped()) {
-            look_by(deadlines_.expires_at);
+        if (life_.current() == phase::open && !is_stopped()) {
+            look_by(life_.times.expires_at);
         }
     }
 
 private:
     std::error_code wait_ends(const std::error_code& error)
     {
-        waiting_ = false;
-        const bool must_end = std::exchange(wait_must_end_, false);
+        life_.input.operation_ends();
+        const bool must_end = life_.input.take_must_end();
         if (!is_open()) {
-            return ending_.stop_code();
+            return life_.end.stop_code();
         }
         if (!error) {
-            woken_by_drain_ = false; // there was something when it began
+            life_.input.was_sent_home(false); // there was something when it began
             touch();
             first_input_has_come();
             return {};
         }
         if (error == asio::error::operation_aborted && must_end) {
-            return ending_.stop_code();
+            return life_.end.stop_code();
         }
         const std::error_code explained = explain(error);
         return explained == asio::error::eof ? no_error : explained;
@@ -250,31 +265,23 @@ private:
 
     bool has_nothing_to_wait_for() noexcept
     {
-        return is_orphaned_ || (server.draining && !owes_first_reply_ && !owes_reply());
+        return life_.is_orphaned() ||
+               (server.draining && !life_.input.is_first_reply_owed() && !owes_reply());
     }
 
     /// Of a connection that was opened during a drain: this is what its reply is owed for, with
     /// what has come behind it.
     void first_input_has_come() noexcept
     {
-        if (owes_first_reply_) {
-            owes_first_reply_ = false;
-            drain_limit_ = bytes_read.get() + stream.input_size();
-        }
-    }
-
-    /// By an operation; one that was pending when the drain began may have taken it before.
-    void input_was_taken(std::size_t bytes) noexcept
-    {
-        if (std::exchange(pending_at_drain_, false)) {
-            drain_limit_ += bytes;
+        if (life_.input.is_first_reply_owed()) {
+            life_.input.first_request_has_come(bytes_read.get(), stream.input_size());
         }
     }
 
     /// In a drain: input that had arrived before it began is still to be served.
     bool owes_reply() noexcept
     {
-        return bytes_read.get() < drain_limit_ && stream.input_size() != 0;
+        return life_.input.owes_reply_behind(bytes_read.get()) && stream.input_size() != 0;
     }
 };
 

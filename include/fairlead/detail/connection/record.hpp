@@ -4,7 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
 
-#include <fairlead/detail/connection/ending.hpp>
+#include <fairlead/detail/connection/lifecycle.hpp>
 #include <fairlead/detail/io/native.hpp>
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/connection_limit.hpp>
@@ -98,9 +98,14 @@ public:
         return *extras_;
     }
 
+    const lifecycle& life() const noexcept
+    {
+        return life_;
+    }
+
     const ending& end() const noexcept
     {
-        return ending_;
+        return life_.end;
     }
 
     connection_event event(connection_event_kind kind) const
@@ -110,11 +115,11 @@ public:
             .id = id(),
             .local = local,
             .remote = remote,
-            .reason = ending_.reason(),
+            .reason = life_.end.reason(),
             .bytes_read = bytes_read.get(),
             .bytes_written = bytes_written.get(),
             .age = clock::now() - accepted_at,
-            .code = ending_.cause(),
+            .code = life_.end.cause(),
             .why = extras_ ? std::string_view(extras_->why) : std::string_view()};
     }
 
@@ -159,7 +164,7 @@ protected:
     /// Nobody refers to it any more.
     virtual void destroy() noexcept = 0;
 
-    ending ending_;
+    lifecycle life_;
     std::unique_ptr<connection_extras> extras_; // null: never needed
 
 private:

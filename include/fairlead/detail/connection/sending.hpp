@@ -1,18 +1,17 @@
-// fairlead: what a connection sends: whether it may, the accounts of each write, and how our
-// direction ends. connection/io.hpp starts the writes.
+// fairlead: what a connection sends: the accounts of each write, and how our direction ends. io.hpp
+// starts the writes.
 
 #ifndef FAIRLEAD_DETAIL_CONNECTION_SENDING_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_SENDING_HPP
 
 #include <fairlead/detail/connection/core.hpp>
+#include <fairlead/detail/connection/refusals.hpp>
 #include <fairlead/detail/namespace.hpp>
 
 #include <asio/error.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <system_error>
-#include <utility>
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
@@ -21,29 +20,97 @@ class connection_sending : public connection_core
 public:
     using connection_core::connection_core;
 
-    /// Some of a write was sent, and not the rest: nothing may follow that looks like a good end.
-    void part_was_sent() noexcept
+    // -- whether something may be sent
+
+    /// What a write ends with that must not start; none: it may.
+    std::error_code refuses_write(write_kind kind) const noexcept
     {
-        sent_part_ = true;
-        output_was_cut();
-        sending_may_be_over();
+        return as_asio_says(detail::refuses_write(life_, kind, around()));
     }
 
-    /// So are messages that were sent.
-    void output_is_lost() noexcept
+    /// Nothing more can be sent; none: it can, though perhaps behind what is being written.
+    std::error_code refuses_output() const noexcept
     {
-        output_lost_ = true;
-        output_was_cut();
-        sending_may_be_over();
+        return as_asio_says(detail::refuses_output(life_, stream.is_tls()));
     }
 
-    /// The handler of a write begins to run, or has run; returns what `completes_write` was.
+    /// The same for a sender who had begun before the end was asked for.
+    std::error_code refuses_rest() const noexcept
+    {
+        return as_asio_says(detail::refuses_rest(life_, stream.is_tls()));
+    }
+
+    /// The queue may be written now.
+    bool may_write_queue() const noexcept
+    {
+        return !life_.output.is_writing() && !life_.output.is_completing() &&
+               !life_.input.is_shaking_hands();
+    }
+
+    // -- the accounts of a write
+
+    void write_begins(std::size_t size, write_kind kind) noexcept
+    {
+        life_.output.write_begins(size, kind);
+    }
+
+    /// There was no memory to wait in, when some of the `size` bytes were sent perhaps.
+    void write_could_not_wait(std::size_t size) noexcept
+    {
+        perform(life_.write_could_not_wait(size, stream.is_tls()));
+    }
+
+    /// The kernel has taken so many bytes of the write that is pending, and takes no more now.
+    void output_taken(std::size_t bytes, bool waits) noexcept
+    {
+        if (bytes != 0) {
+            bytes_written.add(bytes);
+            server.counters.bytes_written.add(bytes);
+            touch();
+        }
+        if (life_.output.was_taken(bytes, waits)) {
+            write_time_begins();
+        }
+    }
+
+    /// To the hooks, which may do anything.
+    void tell_of_output() noexcept
+    {
+        if (life_.output.take_untold() && is_open()) {
+            emit_io(connection_event_kind::write);
+        }
+    }
+
+    /// Returns the error as the handler shall see it.
+    std::error_code write_ends(const std::error_code& error)
+    {
+        // It is pending while hooks hear of it: they do not write into the middle of an operation.
+        std::error_code told = life_.end.stop_code();
+        if (is_open()) {
+            tell_of_output();
+            perform(life_.write_ends(error));
+            told = explain(error);
+        }
+        life_.output.write_ends();
+        return told;
+    }
+
+    /// The same of a write of all of its buffers, of which so many bytes were sent.
+    std::error_code write_all_ends(const std::error_code& error, std::size_t bytes)
+    {
+        const bool is_cut = bytes != 0 && life_.output.unsent() != 0;
+        const std::error_code told = write_ends(error);
+        if (is_cut) {
+            part_was_sent();
+        }
+        return told;
+    }
+
+    /// The handler of a write begins to run, or has run; returns whether one did before.
     bool completes_write(bool runs) noexcept
     {
-        return std::exchange(completes_write_, runs);
+        return life_.output.completes(runs);
     }
-
-    using connection_state::completes_write;
 
     /// A write is over, and its handler has had its say: what waits for its end comes now.
     void write_is_over() noexcept
@@ -54,103 +121,59 @@ public:
         finish_stopped_sending();
     }
 
+    /// Nothing is being written, perhaps: if it was stopped, our direction ends then.
+    void finish_stopped_sending() noexcept
+    {
+        perform(life_.finishes_when_stopped(around()));
+    }
+
+    /// Some of a write was sent, and not the rest: nothing may follow that looks like a good end.
+    void part_was_sent() noexcept
+    {
+        life_.output.part_was_sent();
+        perform(life_.was_cut());
+    }
+
+    /// So are messages that were sent.
+    void output_is_lost() noexcept
+    {
+        life_.output.messages_are_lost();
+        perform(life_.was_cut());
+    }
+
     /// Somebody has messages that are not queued yet, and waits until they can be.
     void sender_begins() noexcept
     {
-        ++senders_;
+        life_.output.sender_begins();
     }
 
     void sender_ends() noexcept
     {
-        --senders_;
+        life_.output.sender_ends();
     }
+
+    // -- our direction's end
 
     /// Nothing may be sent but what is being sent, and then the end.
     void sending_shall_end() noexcept
     {
-        send_ends_ = true;
+        life_.output.shall_end();
     }
 
     /// The end was asked for, nothing is before it, and nobody waits for room for it already.
     bool shall_finish_now() const noexcept
     {
-        return send_ends_ && !seeks_room_ && !is_sending() && senders_ == 0 && !completes_write() &&
-               !is_shaking_hands_ && !is_sending_over();
+        return life_.shall_finish(around());
     }
 
     void seeks_room(bool begins) noexcept
     {
-        seeks_room_ = begins;
         if (begins) {
+            life_.output.seeks_room();
             write_time_begins();
+        } else {
+            life_.output.stops_seeking();
         }
-    }
-
-    void write_begins(std::size_t size, write_kind kind) noexcept
-    {
-        writing_ = true;
-        writes_ = kind;
-        write_waits_ = false;
-        sent_part_ = sent_part_ && kind != write_kind::whole;
-        unsent_ = size;
-    }
-
-    /// There was no memory to wait in, when some of the `size` bytes were sent perhaps; under TLS a
-    /// record may have been begun.
-    void write_could_not_wait(std::size_t size) noexcept
-    {
-        const bool is_cut = writes_ == write_kind::continued || unsent_ != size;
-        writing_ = false;
-        write_cut_ = write_cut_ || (stream.is_tls() && (write_waits_ || unsent_ != size));
-        unsent_ = 0;
-        sent_part_ = sent_part_ || is_cut;
-        output_was_cut();
-        sending_may_be_over();
-    }
-
-    /// The kernel has taken so many bytes of the write that is pending, and takes no more now.
-    void output_taken(std::size_t bytes, bool waits) noexcept
-    {
-        if (bytes != 0) {
-            has_untold_output_ = true;
-            unsent_ -= std::min(bytes, unsent_);
-            bytes_written.add(bytes);
-            server.counters.bytes_written.add(bytes);
-            touch();
-        }
-        if (waits && (bytes != 0 || !write_waits_)) {
-            write_waits_ = true;
-            write_time_begins();
-        }
-    }
-
-    /// To the hooks, which may do anything.
-    void tell_of_output() noexcept
-    {
-        if (std::exchange(has_untold_output_, false) && is_open()) {
-            emit_io(connection_event_kind::write);
-        }
-    }
-
-    /// Returns the error as the handler shall see it.
-    std::error_code write_ends(const std::error_code& error)
-    {
-        // It is pending while hooks hear of it: they do not write into the middle of an operation.
-        const std::error_code told = is_open() ? write_ends_open(error) : ending_.stop_code();
-        writing_ = false;
-        unsent_ = 0;
-        return told;
-    }
-
-    /// The same of a write of all of its buffers, of which so many bytes were sent.
-    std::error_code write_all_ends(const std::error_code& error, std::size_t bytes)
-    {
-        const bool is_cut = bytes != 0 && unsent_ != 0;
-        const std::error_code told = write_ends(error);
-        if (is_cut) {
-            part_was_sent();
-        }
-        return told;
     }
 
     /// Ends our direction, under TLS by close_notify alone. Only when it `shall_finish_now`. False:
@@ -163,7 +186,7 @@ public:
                 return false;
             }
             if (notify.error) {
-                write_cut_ = true;
+                life_.output.record_was_cut();
                 sending_failed(notify.error);
                 return true;
             }
@@ -178,21 +201,23 @@ public:
 
     void sending_finished() noexcept
     {
-        if (is_open() && !std::exchange(send_finished_, true)) {
+        if (is_open() && life_.output.finishes()) {
             emit(connection_event_kind::close_write);
-            sending_may_be_over();
+            wake_senders();
         }
     }
 
     /// What who waits for our direction's end is told when it is over.
     std::error_code why_not_finished() const noexcept
     {
-        if (send_finished_) {
-            return {};
+        if (life_.output.has_finished()) {
+            return no_error;
         }
-        const std::error_code ended = ending_.refuses_write();
+        const std::error_code ended = life_.end.refuses_write();
         return ended ? ended : std::error_code(asio::error::broken_pipe);
     }
+
+    // -- errors
 
     /// The error as the handler shall see it.
     std::error_code explain(const std::error_code& error)
@@ -202,17 +227,18 @@ public:
         }
         // The kernel tells a reset once: when a write was told, a read finds what looks like an
         // end. Under TLS the end is close_notify, and it stays one.
-        const bool is_reset = error == asio::error::eof && !stream.is_tls() && ending_.met_reset();
-        const bool knew_end = ending_.peer_finished();
+        const bool is_end = error == asio::error::eof;
+        const bool is_reset = is_end && !stream.is_tls() && life_.end.met_reset();
+        const bool knew_end = life_.end.peer_finished();
         const std::error_code explained =
-            error == asio::error::operation_aborted && ending_.sending_error()
-                ? ending_.sending_error() // it would have waited for what may never come
-                : ending_.explain(
-                      is_reset ? std::error_code(asio::error::connection_reset) : error);
-        if (!knew_end && ending_.peer_finished()) {
+            error == asio::error::operation_aborted && life_.end.sending_error()
+                ? life_.end.sending_error() // it would have waited for what may never come
+            : is_reset ? life_.end.explain(asio::error::connection_reset, false)
+                       : life_.end.explain(error, is_end);
+        if (!knew_end && life_.end.peer_finished()) {
             emit(connection_event_kind::close_read);
         }
-        if (explained && extras_ && has_ended()) {
+        if (explained && extras_ && life_.has_ended()) {
             extras_->until_closed.notify_all();
             extras_->until_sent.notify_all();
         }
@@ -225,20 +251,26 @@ protected:
     std::error_code too_late(std::size_t& bytes) const noexcept
     {
         bytes = 0;
-        return ending_.stop_code();
+        return life_.end.stop_code();
     }
 
 private:
+    /// As Asio's operations say it, which users compare with.
+    static std::error_code as_asio_says(const std::error_code& error) noexcept
+    {
+        return error && error == broken_pipe() ? std::error_code(asio::error::broken_pipe) : error;
+    }
+
     /// The peer may wait for our end, and would never say more: nothing waits for it.
     void sending_failed(const std::error_code& error) noexcept
     {
-        ending_.sending_failed(error);
+        life_.end.sending_failed(error);
         stream.wait_for_no_input();
-        sending_may_be_over();
+        wake_senders();
         if (extras_) {
             extras_->until_closed.notify_all();
         }
-        if ((reading_ || waiting_) && native::unread_bytes(native_handle()) == 0) {
+        if (life_.input.is_pending() && native::unread_bytes(native_handle()) == 0) {
             stream.cancel(); // no event will come that makes it try again
         }
     }
@@ -246,26 +278,9 @@ private:
     void write_time_begins() noexcept
     {
         if (server.config.write_timeout.count() > 0) {
-            deadlines_.write_begins(clock::now());
-            look_by(deadlines_.first_look(server.config.write_timeout));
+            life_.times.write_begins(clock::now());
+            look_by(life_.times.first_look(server.config.write_timeout));
         }
-    }
-
-    std::error_code write_ends_open(const std::error_code& error)
-    {
-        tell_of_output();
-        write_cut_ = write_cut_ || error;
-        const bool goes_on = delivers_output_ && writes_ == write_kind::queued;
-        if (error && writes_ == write_kind::continued) {
-            part_was_sent();
-        } else if (error || (unsent_ != 0 && !goes_on)) { // no other part may follow
-            output_was_cut();
-            sending_may_be_over();
-        }
-        if (wait_must_end_ && waiting_) {
-            stream.cancel(); // the wait that could not be ended beside the write
-        }
-        return explain(error);
     }
 };
 } // namespace FAIRLEAD_NAMESPACE::detail

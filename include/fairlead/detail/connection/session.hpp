@@ -114,7 +114,7 @@ inline asio::awaitable<bool> await_place(
         co_return true;
     }
     const handshake_alarm alarm(connection, visitor.bed());
-    while (visitor.is_queued() && !connection.has_ended()) {
+    while (visitor.is_queued() && !connection.life().has_ended()) {
         co_await visitor.bed().sleep();
     }
     if (visitor.is_queued() && !connection.is_stopped()) {

@@ -60,11 +60,12 @@ struct initiate_write_some
     void operator()(Handler&& handler, const Buffers& buffers) const
     {
         using asio::asio_handler_is_continuation;
-        const bool continues = kind == write_kind::whole && connection->completes_write() &&
+        const bool continues = kind == write_kind::whole &&
+                               connection->life().output.is_completing() &&
                                asio_handler_is_continuation(std::addressof(handler));
         const write_kind meant = continues ? write_kind::continued : kind;
         if (const std::error_code refusal = connection->refuses_write(meant)) {
-            if (continues && !connection->is_writing()) { // some of it was sent
+            if (continues && !connection->life().output.is_writing()) { // some of it was sent
                 connection->part_was_sent();
             }
             post_completion(

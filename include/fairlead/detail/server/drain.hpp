@@ -53,14 +53,15 @@ public:
     void count(connection_core& client) noexcept
     {
         if (!std::exchange(client.is_accounted_for, true)) {
-            ++(client.was_idle_at_drain() ? report_.closed_idle : report_.drained);
+            ++(client.life().input.is_sent_home() ? report_.closed_idle : report_.drained);
         }
     }
 
     /// One that has not, at the end of the drain; out of memory it stays unnamed.
     void name(connection_core& client) noexcept
     {
-        if (client.current_phase() != connection_core::phase::pre_open && !client.has_tasks()) {
+        if (client.life().current() != connection_core::phase::pre_open &&
+            !client.life().has_tasks()) {
             return count(client); // its handler is done; only the peer's FIN was missing
         }
         client.is_accounted_for = true;

@@ -77,7 +77,7 @@ public:
     {
         std::vector<connection_info> infos;
         connections_.visit_all([&, now = clock::now()](const auto& each) {
-            if (each.is_open() || each.has_tasks()) {
+            if (each.is_open() || each.life().has_tasks()) {
                 infos.push_back(each.info(now));
             }
         });
