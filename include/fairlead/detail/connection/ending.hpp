@@ -1,6 +1,5 @@
 // fairlead: why a connection ends. Keeps the first reason, puts it into the errors that the handler
-// sees, and tells an exception that is news from one by which the handler learnt of the end. Ring 0:
-// which error is the end of the stream, it is told.
+// sees, and tells an exception that is news from one by which the handler learnt of the end. Ring 0.
 
 #ifndef FAIRLEAD_DETAIL_CONNECTION_ENDING_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_ENDING_HPP
@@ -9,12 +8,24 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/error.hpp>
 
+#include <cstdint>
 #include <exception>
 #include <system_error>
 #include <utility>
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
+/// What an error of an operation says. (Asio's errors of the kernel have a category of their own,
+/// which does not know `std::errc`, and its end of the stream is not of the kernel: ring 1 tells.)
+enum class error_kind : std::uint8_t
+{
+    other,
+    end,       // of the stream
+    cancelled, // the operation was
+    reset,     // by the peer
+    broken,    // the peer's reset as well, as the kernel calls it who had met it before
+};
+
 class ending
 {
 public:
@@ -47,7 +58,7 @@ public:
             const std::error_code error = error_;
             const bool is_lost = is_transport_error_;
             note(
-                is_reset(error) ? close_reason::peer_reset : close_reason::transport_error,
+                is_reset(kind_) ? close_reason::peer_reset : close_reason::transport_error,
                 errc::connection_closed, error);
             is_transport_error_ = is_lost;
         } else {
@@ -60,8 +71,8 @@ public:
     }
 
     /// What an operation's error means to the handler: the reason, if the connection was stopped,
-    /// else itself. Remembers what it says about the peer. `is_end`: it is the end of the stream.
-    std::error_code explain(const std::error_code& error, bool is_end) noexcept
+    /// else itself. Remembers what it says about the peer.
+    std::error_code explain(const std::error_code& error, error_kind kind) noexcept
     {
         if (!error) {
             return no_error; // Asio's success may be of another category, and then differ from none
@@ -69,15 +80,16 @@ public:
         if (is_noted()) {
             return stop_code();
         }
-        if (is_end) {
+        if (kind == error_kind::end) {
             end_ = error;
-        } else if (error != std::errc::operation_canceled) {
+        } else if (kind != error_kind::cancelled) {
             if (is_sending_error_) { // somebody has been told of it: one end has one error
                 is_transport_error_ = true;
                 return error_;
             }
             if (!is_transport_error_) {
                 error_ = error;
+                kind_ = kind;
                 is_transport_error_ = true;
             }
         }
@@ -85,10 +97,11 @@ public:
     }
 
     /// Nothing can be sent any more; what has arrived can still be read, and then the read says why.
-    void sending_failed(const std::error_code& error) noexcept
+    void sending_failed(const std::error_code& error, error_kind kind) noexcept
     {
         if (!is_noted() && !is_transport_error_) {
             error_ = error;
+            kind_ = kind;
             is_sending_error_ = true;
         }
     }
@@ -161,15 +174,14 @@ public:
     /// An operation has met the peer's reset.
     bool met_reset() const noexcept
     {
-        return (is_transport_error_ && error_ == std::errc::connection_reset) ||
-               (is_sending_error_ && is_reset(error_));
+        return (is_transport_error_ && kind_ == error_kind::reset) ||
+               (is_sending_error_ && is_reset(kind_));
     }
 
     /// Such errors are the peer's reset, however the kernel calls it.
-    static bool is_reset(const std::error_code& error) noexcept
+    static bool is_reset(error_kind kind) noexcept
     {
-        return error == std::errc::connection_reset || error == std::errc::broken_pipe ||
-               error == std::errc::connection_aborted;
+        return kind == error_kind::reset || kind == error_kind::broken;
     }
 
     /// What an operation met that ends both directions; empty: nothing.
@@ -183,6 +195,7 @@ private:
     std::error_code end_;     // of the stream, as an operation told it
     errc stop_code_ = errc(); // none: the connection is not ending
     close_reason reason_ = close_reason::handler_returned;
+    error_kind kind_ = error_kind::other; // of the error that an operation met
     bool is_transport_error_ = false;
     bool is_sending_error_ = false;
 };

@@ -227,14 +227,14 @@ public:
         }
         // The kernel tells a reset once: when a write was told, a read finds what looks like an
         // end. Under TLS the end is close_notify, and it stays one.
-        const bool is_end = error == asio::error::eof;
-        const bool is_reset = is_end && !stream.is_tls() && life_.end.met_reset();
+        const error_kind kind = kind_of(error);
+        const bool is_reset = kind == error_kind::end && !stream.is_tls() && life_.end.met_reset();
         const bool knew_end = life_.end.peer_finished();
         const std::error_code explained =
-            error == asio::error::operation_aborted && life_.end.sending_error()
+            kind == error_kind::cancelled && life_.end.sending_error()
                 ? life_.end.sending_error() // it would have waited for what may never come
-            : is_reset ? life_.end.explain(asio::error::connection_reset, false)
-                       : life_.end.explain(error, is_end);
+            : is_reset ? life_.end.explain(asio::error::connection_reset, error_kind::reset)
+                       : life_.end.explain(error, kind);
         if (!knew_end && life_.end.peer_finished()) {
             emit(connection_event_kind::close_read);
         }
@@ -264,7 +264,7 @@ private:
     /// The peer may wait for our end, and would never say more: nothing waits for it.
     void sending_failed(const std::error_code& error) noexcept
     {
-        life_.end.sending_failed(error);
+        life_.end.sending_failed(error, kind_of(error));
         stream.wait_for_no_input();
         wake_senders();
         if (extras_) {

@@ -49,7 +49,7 @@ inline void ended_early(connection_operations& connection, const native::io_resu
 {
     if (!end.error) {
         connection.pre_open_failed(close_reason::peer_closed, {});
-    } else if (ending::is_reset(end.error)) {
+    } else if (ending::is_reset(kind_of(end.error))) {
         connection.pre_open_failed(close_reason::peer_reset, end.error);
     } else {
         transport_failed(connection, end.error);
