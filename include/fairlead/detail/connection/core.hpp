@@ -11,7 +11,6 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/util/sleeper.hpp>
 
-#include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
 
 #include <algorithm>
@@ -25,16 +24,6 @@
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
-inline error_kind kind_of(const std::error_code& error) noexcept
-{
-    return error == asio::error::eof                 ? error_kind::end
-           : error == asio::error::operation_aborted ? error_kind::cancelled
-           : error == asio::error::connection_reset  ? error_kind::reset
-           : error == asio::error::broken_pipe || error == asio::error::connection_aborted
-               ? error_kind::broken
-               : error_kind::other;
-}
-
 /// There are two ways to be ended from outside the handler. `stop_in_order` ends the pending
 /// operations, sends FIN and leaves the rest to the session, which closes without losing bytes once
 /// the handler has returned; the wheel closes the socket if the handler does not return. `stop_now`

@@ -15,6 +15,16 @@
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
+inline error_kind kind_of(const std::error_code& error) noexcept
+{
+    return error == asio::error::eof                 ? error_kind::end
+           : error == asio::error::operation_aborted ? error_kind::cancelled
+           : error == asio::error::connection_reset  ? error_kind::reset
+           : error == asio::error::broken_pipe || error == asio::error::connection_aborted
+               ? error_kind::broken
+               : error_kind::other;
+}
+
 class connection_sending : public connection_core
 {
 public:
