@@ -5,7 +5,7 @@
 #ifndef FAIRLEAD_CONFIG_HPP
 #define FAIRLEAD_CONFIG_HPP
 
-#include <fairlead/detail/address.hpp>
+#include <fairlead/detail/config/address.hpp>
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/error.hpp>
 
@@ -265,6 +265,6 @@ struct config_problem
 [[nodiscard]] inline std::vector<config_problem> check(const server_config& config);
 } // namespace FAIRLEAD_NAMESPACE
 
-#include <fairlead/detail/config_check.hpp>
+#include <fairlead/detail/config/check.hpp>
 
 #endif // FAIRLEAD_CONFIG_HPP

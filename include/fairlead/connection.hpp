@@ -5,11 +5,11 @@
 #ifndef FAIRLEAD_CONNECTION_HPP
 #define FAIRLEAD_CONNECTION_HPP
 
-#include <fairlead/detail/asio.hpp>
-#include <fairlead/detail/connection_io.hpp>
-#include <fairlead/detail/connection_verbs.hpp>
+#include <fairlead/detail/connection/io.hpp>
+#include <fairlead/detail/connection/session.hpp>
+#include <fairlead/detail/connection/verbs.hpp>
 #include <fairlead/detail/namespace.hpp>
-#include <fairlead/detail/session.hpp>
+#include <fairlead/detail/util/asio.hpp>
 #include <fairlead/tls.hpp>
 
 #include <asio/any_io_executor.hpp>

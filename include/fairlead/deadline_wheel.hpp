@@ -4,9 +4,9 @@
 #ifndef FAIRLEAD_DEADLINE_WHEEL_HPP
 #define FAIRLEAD_DEADLINE_WHEEL_HPP
 
-#include <fairlead/detail/integer_cast.hpp>
-#include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/util/integer_cast.hpp>
+#include <fairlead/detail/util/intrusive_list.hpp>
 
 #include <algorithm>
 #include <array>

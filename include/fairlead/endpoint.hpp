@@ -4,8 +4,8 @@
 #ifndef FAIRLEAD_ENDPOINT_HPP
 #define FAIRLEAD_ENDPOINT_HPP
 
-#include <fairlead/detail/ip_address.hpp>
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/util/ip_address.hpp>
 
 #include <compare>
 #include <concepts>

@@ -3,8 +3,8 @@
 #ifndef FAIRLEAD_HANDLER_HPP
 #define FAIRLEAD_HANDLER_HPP
 
-#include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/util/asio.hpp>
 
 #include <asio/awaitable.hpp>
 

@@ -7,8 +7,8 @@
 #include <fairlead/config.hpp>
 #include <fairlead/connection.hpp>
 #include <fairlead/detail/namespace.hpp>
-#include <fairlead/detail/server_core.hpp>
-#include <fairlead/detail/server_operations.hpp>
+#include <fairlead/detail/server/core.hpp>
+#include <fairlead/detail/server/operations.hpp>
 #include <fairlead/event.hpp>
 #include <fairlead/handler.hpp>
 #include <fairlead/hooks.hpp>

@@ -5,7 +5,7 @@
 #define FAIRLEAD_SHARDED_SERVER_HPP
 
 #include <fairlead/detail/namespace.hpp>
-#include <fairlead/detail/shard_group.hpp>
+#include <fairlead/detail/server/shard_group.hpp>
 #include <fairlead/server.hpp>
 
 #include <asio/io_context.hpp>

@@ -1,16 +1,16 @@
 // fairlead: TLS for a server: what `tls_config` becomes (`tls_context`), what is known of a peer
 // (`tls_info`). Not the stream (detail/io/transport.hpp), nor the reading of certificates and lists
-// (detail/tls_loading.hpp).
+// (detail/tls/loading.hpp).
 
 #ifndef FAIRLEAD_TLS_HPP
 #define FAIRLEAD_TLS_HPP
 
 #include <fairlead/config.hpp>
-#include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/namespace.hpp>
-#include <fairlead/detail/tls_admission.hpp>
-#include <fairlead/detail/tls_flood.hpp>
-#include <fairlead/detail/tls_loading.hpp>
+#include <fairlead/detail/tls/admission.hpp>
+#include <fairlead/detail/tls/flood.hpp>
+#include <fairlead/detail/tls/loading.hpp>
+#include <fairlead/detail/util/integer_cast.hpp>
 #include <fairlead/error.hpp>
 
 #include <asio/ip/address.hpp>

@@ -365,6 +365,7 @@ FAIRLEAD_SIMULATION("nor is one that came just before the end failed", sim)
             sim.fail("send*", ENOBUFS);
             client.shutdown_send();
             co_await client.closed();
+            co_await test::wait_for(1s); // or the wait were ended by the handler's return
         },
         without_timeouts(true));
     peer = &sim.connect(server).wrap(std::make_unique<cut_layer>(cuts));

@@ -1,7 +1,7 @@
 // What each error of accept(2) means to the acceptor. The acceptor at work: integration/accepting.cpp and fault/.
 
 #include "support/catch.hpp"
-#include <fairlead/detail/accept_failure.hpp>
+#include <fairlead/detail/server/accept_failure.hpp>
 
 #include <array>
 #include <cerrno>

@@ -1,7 +1,7 @@
 // Reading "host:port", ":port" and "[v6]:port", and what is said about everything else.
 
 #include "tests/support/catch.hpp"
-#include <fairlead/detail/address.hpp>
+#include <fairlead/detail/config/address.hpp>
 
 #include <cstddef>
 #include <iomanip> // std::quoted must not be taken for a function of ours

@@ -1,7 +1,7 @@
 // The one thing that the shards share: places, and who is woken when one becomes free.
 
 #include "support/catch.hpp"
-#include <fairlead/detail/connection_limit.hpp>
+#include <fairlead/detail/server/connection_limit.hpp>
 
 #include <atomic>
 #include <chrono>

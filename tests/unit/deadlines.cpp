@@ -1,5 +1,5 @@
 #include "support/catch.hpp"
-#include <fairlead/detail/deadlines.hpp>
+#include <fairlead/detail/connection/deadlines.hpp>
 
 #include <algorithm>
 #include <array>

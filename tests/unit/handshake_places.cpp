@@ -1,7 +1,7 @@
 // detail/handshake_places.hpp: who has a place, who queues, who gives way. Time is an argument.
 
 #include "tests/support/catch.hpp"
-#include <fairlead/detail/handshake_places.hpp>
+#include <fairlead/detail/server/handshake_places.hpp>
 
 #include <array>
 #include <chrono>

@@ -1,7 +1,7 @@
 // The list through its elements: order, removal without the list, removal during a walk.
 
 #include "tests/support/catch.hpp"
-#include <fairlead/detail/intrusive_list.hpp>
+#include <fairlead/detail/util/intrusive_list.hpp>
 
 #include <map>
 #include <memory>

@@ -1,7 +1,7 @@
 // The live connections of a server: a list for its own thread, a table of ids for everybody.
 
 #include "support/catch.hpp"
-#include <fairlead/detail/registry.hpp>
+#include <fairlead/detail/server/registry.hpp>
 
 #include <algorithm>
 #include <atomic>

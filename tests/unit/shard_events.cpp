@@ -1,7 +1,7 @@
 // The events of one server, made of those of its shards.
 
 #include "support/catch.hpp"
-#include <fairlead/detail/shard_events.hpp>
+#include <fairlead/detail/server/shard_events.hpp>
 
 #include <chrono>
 #include <cstddef>

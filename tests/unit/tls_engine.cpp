@@ -2,7 +2,7 @@
 
 #include "tests/support/catch.hpp"
 #include "tests/support/tls_client.hpp"
-#include <fairlead/detail/tls_engine.hpp>
+#include <fairlead/detail/tls/engine.hpp>
 
 #include <cstddef>
 #include <string>

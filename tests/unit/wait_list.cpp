@@ -1,8 +1,8 @@
 // Coroutines that wait for one thing to happen, and may stop waiting.
 
 #include "support/catch.hpp"
-#include <fairlead/detail/intrusive_ref.hpp>
-#include <fairlead/detail/wait_list.hpp>
+#include <fairlead/detail/util/intrusive_ref.hpp>
+#include <fairlead/detail/util/wait_list.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/bind_cancellation_slot.hpp>

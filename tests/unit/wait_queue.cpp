@@ -1,7 +1,7 @@
 // Coroutines that wait for something other than I/O: order, executors, and what becomes of those that nobody wakes.
 
 #include "support/catch.hpp"
-#include <fairlead/detail/wait_queue.hpp>
+#include <fairlead/detail/util/wait_queue.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/awaitable.hpp>

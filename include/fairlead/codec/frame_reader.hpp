@@ -5,8 +5,8 @@
 #define FAIRLEAD_CODEC_FRAME_READER_HPP
 
 #include <fairlead/codec/codec.hpp>
-#include <fairlead/detail/byte_buffer.hpp>
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/util/byte_buffer.hpp>
 
 #include <cstddef>
 #include <optional>

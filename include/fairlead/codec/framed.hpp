@@ -7,8 +7,8 @@
 #include <fairlead/codec/codec.hpp>
 #include <fairlead/codec/framed_options.hpp>
 #include <fairlead/connection.hpp>
-#include <fairlead/detail/frame_source.hpp>
-#include <fairlead/detail/message_sender.hpp>
+#include <fairlead/detail/connection/frame_source.hpp>
+#include <fairlead/detail/connection/message_sender.hpp>
 
 #include <asio/awaitable.hpp>
 #include <asio/redirect_error.hpp>

@@ -4,8 +4,8 @@
 #define FAIRLEAD_CODEC_VARINT_PREFIX_HPP
 
 #include <fairlead/codec/codec.hpp>
-#include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/util/integer_cast.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -13,7 +13,7 @@
 #ifndef FAIRLEAD_TESTING_SIMULATION_HPP
 #define FAIRLEAD_TESTING_SIMULATION_HPP
 
-#include <fairlead/detail/registry.hpp>
+#include <fairlead/detail/server/registry.hpp>
 #include <fairlead/event.hpp>
 #include <fairlead/server.hpp>
 #include <fairlead/testing/context_set.hpp>

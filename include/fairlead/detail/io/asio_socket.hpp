@@ -4,11 +4,11 @@
 #ifndef FAIRLEAD_DETAIL_IO_ASIO_SOCKET_HPP
 #define FAIRLEAD_DETAIL_IO_ASIO_SOCKET_HPP
 
-#include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/io/asio_reactor.hpp>
 #include <fairlead/detail/io/channel.hpp>
 #include <fairlead/detail/io/hang_up_listener.hpp>
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/util/asio.hpp>
 
 #include <asio/associated_cancellation_slot.hpp>
 #include <asio/cancellation_state.hpp>

@@ -6,11 +6,11 @@
 
 #if defined(__linux__)
 
-#include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/detail/io/native.hpp>
 #include <fairlead/detail/io/pending_operation.hpp>
 #include <fairlead/detail/namespace.hpp>
-#include <fairlead/detail/spare_memory.hpp>
+#include <fairlead/detail/util/intrusive_list.hpp>
+#include <fairlead/detail/util/spare_memory.hpp>
 
 #include <asio/error.hpp>
 #include <asio/execution_context.hpp>

@@ -4,10 +4,10 @@
 #ifndef FAIRLEAD_DETAIL_IO_HANG_UP_WATCH_HPP
 #define FAIRLEAD_DETAIL_IO_HANG_UP_WATCH_HPP
 
-#include <fairlead/detail/intrusive_list.hpp>
 #include <fairlead/detail/io/native.hpp>
 #include <fairlead/detail/namespace.hpp>
-#include <fairlead/detail/spare_memory.hpp>
+#include <fairlead/detail/util/intrusive_list.hpp>
+#include <fairlead/detail/util/spare_memory.hpp>
 
 #include <asio/basic_waitable_timer.hpp>
 #include <asio/error.hpp>

@@ -4,9 +4,9 @@
 #ifndef FAIRLEAD_DETAIL_IO_NATIVE_HPP
 #define FAIRLEAD_DETAIL_IO_NATIVE_HPP
 
-#include <fairlead/detail/integer_cast.hpp>
 #include <fairlead/detail/io/attempt.hpp>
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/util/integer_cast.hpp>
 
 #include <asio/buffer.hpp>
 #include <asio/error.hpp>

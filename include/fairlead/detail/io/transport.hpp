@@ -5,14 +5,14 @@
 #ifndef FAIRLEAD_DETAIL_IO_TRANSPORT_HPP
 #define FAIRLEAD_DETAIL_IO_TRANSPORT_HPP
 
-#include <fairlead/detail/asio.hpp>
 #include <fairlead/detail/io/buffers.hpp>
 #include <fairlead/detail/io/native.hpp>
 #include <fairlead/detail/io/prefetch.hpp>
 #include <fairlead/detail/io/reactor.hpp>
 #include <fairlead/detail/namespace.hpp>
-#include <fairlead/detail/published.hpp>
-#include <fairlead/detail/tls_engine.hpp>
+#include <fairlead/detail/tls/engine.hpp>
+#include <fairlead/detail/util/asio.hpp>
+#include <fairlead/detail/util/published.hpp>
 
 #include <asio/buffer.hpp>
 #include <asio/error.hpp>

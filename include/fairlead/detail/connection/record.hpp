@@ -1,0 +1,175 @@
+// fairlead: what is known of a connection: who, since when, how much, and why it ended; and how its
+// server's hooks are told. No operations: those are in connection/core.hpp.
+
+#ifndef FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
+#define FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
+
+#include <fairlead/detail/connection/lifecycle.hpp>
+#include <fairlead/detail/io/native.hpp>
+#include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/server/connection_limit.hpp>
+#include <fairlead/detail/server/registry.hpp>
+#include <fairlead/detail/server/shard.hpp>
+#include <fairlead/detail/util/intrusive_list.hpp>
+#include <fairlead/detail/util/published.hpp>
+#include <fairlead/detail/util/wait_list.hpp>
+#include <fairlead/tls.hpp>
+
+#include <asio/ip/tcp.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace FAIRLEAD_NAMESPACE
+{
+class connection;
+}
+
+namespace FAIRLEAD_NAMESPACE::detail
+{
+/// Links the connections of which no byte has reached a handler.
+struct newcomer_tag;
+using newcomer_hook = list_hook<newcomer_tag>;
+
+/// What few connections need, and those not for their bytes.
+struct connection_extras
+{
+    /// The handler's word for why it closed the connection.
+    std::string why;
+    /// Those who wait in `connection::closed`.
+    wait_list until_closed;
+    /// Those who wait in `connection::drain_begun`.
+    wait_list until_drain;
+    /// Those who wait in `connection::shutdown_send`.
+    wait_list until_sent;
+};
+
+/// Lives as long as somebody holds a reference: each stage that leads it (handshake, handler,
+/// closing), each child of the handler, and each operation that is pending. So nothing that has an
+/// operation pending is ever freed.
+class connection_record : public registry_entry, public newcomer_hook
+{
+public:
+    using clock = shard::clock;
+    using time_point = shard::time_point;
+
+    connection_record(
+        shard& owner, const asio::ip::tcp::endpoint& remote_endpoint,
+        connection& as_handlers_see_it)
+        : server(owner),
+          face(as_handlers_see_it),
+          remote(native::unmapped(remote_endpoint)),
+          accepted_at(clock::now())
+    {
+        server.connection_made();
+    }
+
+    connection_record(const connection_record&) = delete;
+    connection_record& operator=(const connection_record&) = delete;
+
+    void retain() noexcept
+    {
+        ++references_;
+    }
+
+    void release() noexcept
+    {
+        if (--references_ == 0) {
+            destroy();
+        }
+    }
+
+    shard::executor_type get_executor() const noexcept
+    {
+        return server.get_executor();
+    }
+
+    /// Made when first asked for.
+    connection_extras& extras()
+    {
+        if (!extras_) {
+            extras_ = std::make_unique<connection_extras>();
+        }
+        return *extras_;
+    }
+
+    const lifecycle& life() const noexcept
+    {
+        return life_;
+    }
+
+    const ending& end() const noexcept
+    {
+        return life_.end;
+    }
+
+    connection_event event(connection_event_kind kind) const
+    {
+        return {
+            .kind = kind,
+            .id = id(),
+            .local = local,
+            .remote = remote,
+            .reason = life_.end.reason(),
+            .bytes_read = bytes_read.get(),
+            .bytes_written = bytes_written.get(),
+            .age = clock::now() - accepted_at,
+            .code = life_.end.cause(),
+            .why = extras_ ? std::string_view(extras_->why) : std::string_view()};
+    }
+
+    void emit(connection_event_kind kind) noexcept
+    {
+        if (server.hooks.callbacks.on_connection) {
+            server.hooks.emit(event(kind));
+        }
+    }
+
+    void emit_io(connection_event_kind kind) noexcept
+    {
+        if (server.config.io_events) {
+            emit(kind);
+        }
+    }
+
+    std::error_code report(const std::exception_ptr& failure) noexcept
+    {
+        return server.hooks.report(
+            failure, errc::handler_failed, "an exception left the handler", id(), remote);
+    }
+
+    shard& server;
+    connection& face;
+    connection_place place;
+    endpoint local;
+    endpoint remote;
+    const time_point accepted_at;
+    counter<std::uint64_t> bytes_read;
+    counter<std::uint64_t> bytes_written;
+    std::unique_ptr<tls_info> tls;
+
+protected:
+    /// After everything else of the connection: the server may go with its last one.
+    ~connection_record()
+    {
+        place.give_back();
+        server.connection_gone();
+    }
+
+    /// Nobody refers to it any more.
+    virtual void destroy() noexcept = 0;
+
+    lifecycle life_;
+    std::unique_ptr<connection_extras> extras_; // null: never needed
+
+private:
+    std::uint32_t references_ = 0;
+};
+} // namespace FAIRLEAD_NAMESPACE::detail
+
+#endif // FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP

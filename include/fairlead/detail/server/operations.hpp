@@ -1,0 +1,266 @@
+// fairlead: what the faces of a server (tcp_server, sharded_server) ask of its core, and the one
+// part of the core that knows the handler's type.
+
+#ifndef FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP
+#define FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP
+
+#include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/server/core.hpp>
+#include <fairlead/handler.hpp>
+
+#include <asio/associated_executor.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/co_spawn.hpp>
+#include <asio/dispatch.hpp>
+#include <asio/use_awaitable.hpp>
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace FAIRLEAD_NAMESPACE::detail
+{
+/// A server's core, with the handler: leads each connection from accept through pre-open to the
+/// handler; closing.hpp leads it on from there.
+///
+/// Plain TCP, the common case, takes one coroutine, the handler's own. The handshake and a close
+/// that has to wait are coroutines beside it, gone when they are done.
+template <typename Handler>
+class server_core_of final : public server_core
+{
+public:
+    server_core_of(
+        asio::io_context& io_context, Handler handler, server_config options,
+        std::shared_ptr<connection_limit> limit, std::shared_ptr<const tls_context> tls)
+        : server_core(io_context, std::move(options), std::move(limit), std::move(tls)),
+          handler_(std::move(handler))
+    {}
+
+    void spawn(connection_ref client) override
+    {
+        if (auto rules = this->tls()) {
+            auto opening = pre_open(*client, std::move(rules), this->gate());
+            asio::co_spawn(
+                this->get_executor(), std::move(opening), pre_open_done(std::move(client)));
+        } else {
+            run_handler(std::move(client));
+        }
+    }
+
+private:
+    static server_core_of& server_of(const connection_operations& client) noexcept
+    {
+        return static_cast<server_core_of&>(client.server);
+    }
+
+    struct pre_open_done : stage_done
+    {
+        using stage_done::stage_done;
+
+        void operator()(const std::exception_ptr& failure, bool may_open)
+        {
+            if (!failure && may_open && this->client->is_open() && !this->client->is_stopped()) {
+                return run_handler_or_end();
+            }
+            if (failure) {
+                this->client->handler_ended(failure);
+            }
+            finish(std::move(this->client));
+        }
+
+        void run_handler_or_end()
+        {
+            try {
+                server_of(*this->client).run_handler(this->client);
+            } catch (...) { // no memory for a coroutine
+                this->client->handler_ended(std::current_exception());
+                this->client->close_socket();
+            }
+        }
+    };
+
+    struct call_handler
+    {
+        connection_operations* client;
+
+        asio::awaitable<void> operator()() const
+        {
+            return server_of(*client).handler_(client->face);
+        }
+    };
+
+    void run_handler(connection_ref client)
+    {
+        client->open();
+        const call_handler call{&*client};
+        asio::co_spawn(this->get_executor(), call, handler_done(std::move(client)));
+    }
+
+    Handler handler_;
+};
+
+/// The state of a server, which lives on while something of it is posted. Its owner closes everything
+/// when it goes.
+template <typename Handler>
+class server_owner
+{
+public:
+    /// `limit` and `tls` where they are shared with others; null: its own, as `config` says.
+    server_owner(
+        asio::io_context& context, Handler handler, server_config config,
+        std::shared_ptr<connection_limit> limit = nullptr,
+        std::shared_ptr<const tls_context> tls = nullptr)
+    {
+        if (is_empty_handler(handler)) {
+            throw std::system_error(make_error_code(errc::invalid_handler), "the handler is null");
+        }
+        if (!limit) {
+            limit = std::make_shared<connection_limit>(config.max_connections);
+        }
+        if (!tls && config.tls) {
+            tls = std::make_shared<tls_context>(*config.tls);
+        }
+        core_ = std::make_shared<server_core_of<Handler>>(
+            context, std::move(handler), std::move(config), std::move(limit), std::move(tls));
+    }
+
+    server_owner(const server_owner&) = delete;
+    server_owner& operator=(const server_owner&) = delete;
+
+    ~server_owner()
+    {
+        core_->close_everything();
+        core_->hooks.mute();
+        core_->close_everything(); // a hook may have started it again
+    }
+
+    server_core* operator->() const noexcept
+    {
+        return core_.get();
+    }
+
+    server_core& operator*() const noexcept
+    {
+        return *core_;
+    }
+
+    std::shared_ptr<server_core> shared() const noexcept
+    {
+        return core_;
+    }
+
+private:
+    std::shared_ptr<server_core_of<Handler>> core_;
+};
+
+inline server_config checked(server_config config)
+{
+    throw_first_problem(config);
+    return config;
+}
+
+inline void check_address(const std::string& address)
+{
+    if (const auto parsed = parse_address(address); !parsed.value) {
+        throw std::system_error(make_error_code(errc::invalid_address), parsed.problem);
+    }
+}
+
+/// Null for an empty configuration. A failure is thrown, and told to the error hook.
+inline std::shared_ptr<const tls_context> load_tls(
+    server_core& server, const std::optional<tls_config>& config)
+{
+    if (!config) {
+        return nullptr;
+    }
+    try {
+        return std::make_shared<tls_context>(*config);
+    } catch (const std::system_error& error) {
+        server.request_report(error.code(), error.what());
+        throw;
+    }
+}
+
+/// Completes the handler of somebody whose server is gone.
+template <typename... Args, typename Handler>
+void complete_without_server(Handler&& handler, Args... args)
+{
+    const auto executor = asio::get_associated_executor(handler);
+    wait_queue<Args...>::complete(
+        wait_queue<Args...>::make_waiter(executor, std::forward<Handler>(handler)),
+        std::move(args)...);
+}
+
+/// What is awaited lives in the awaiting coroutine, from before it begins until it ends, and that
+/// perhaps in another context, which may outlive the server's: so it only refers to the server.
+struct initiate_shutdown
+{
+    std::weak_ptr<server_core> server;
+    std::chrono::milliseconds deadline;
+
+    template <typename Handler>
+    void operator()(Handler&& handler) const
+    {
+        auto core = server.lock();
+        if (!core) {
+            return complete_without_server(std::forward<Handler>(handler), drain_report());
+        }
+        auto waiter = wait_queue<drain_report>::make_waiter(
+            core->get_executor(), std::forward<Handler>(handler));
+        server_core::request_drain(std::move(core), deadline, std::move(waiter));
+    }
+};
+
+inline asio::awaitable<drain_report> shutdown(
+    const std::shared_ptr<server_core>& server, std::chrono::milliseconds deadline)
+{
+    return asio::async_initiate<const asio::use_awaitable_t<>, void(drain_report)>(
+        initiate_shutdown{server, deadline}, asio::use_awaitable);
+}
+
+struct initiate_listen
+{
+    std::weak_ptr<server_core> server;
+    unsigned run;
+
+    template <typename Handler>
+    void operator()(Handler&& handler) const
+    {
+        auto core = server.lock();
+        if (!core) {
+            return complete_without_server(std::forward<Handler>(handler), std::exception_ptr());
+        }
+        const auto executor = core->get_executor();
+        auto waiter =
+            wait_queue<std::exception_ptr>::make_waiter(executor, std::forward<Handler>(handler));
+        asio::dispatch(
+            executor, [to = std::move(core), number = run, waiter = std::move(waiter)]() mutable {
+                try {
+                    if (to->start(number)) {
+                        to->notify_when_stopped(std::move(waiter));
+                    } else {
+                        wait_queue<std::exception_ptr>::complete(std::move(waiter), nullptr);
+                    }
+                } catch (...) {
+                    wait_queue<std::exception_ptr>::complete(
+                        std::move(waiter), std::current_exception());
+                }
+            });
+    }
+};
+
+/// The run is announced now, when it is called, and not when it is awaited: a `close()` in between
+/// counts.
+inline asio::awaitable<void> listen(const std::shared_ptr<server_core>& server)
+{
+    const unsigned run = server->announce_run();
+    return asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr)>(
+        initiate_listen{server, run}, asio::use_awaitable);
+}
+} // namespace FAIRLEAD_NAMESPACE::detail
+
+#endif // FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP

@@ -1,0 +1,797 @@
+// The life of a connection, beside a naive model of it: plain facts, and each rule written down once more
+// from what a connection promises. Every event in every state that a few events lead to, and a million
+// random steps.
+
+#include "support/catch.hpp"
+#include <fairlead/detail/connection/lifecycle.hpp>
+#include <fairlead/detail/connection/refusals.hpp>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+using namespace std::chrono_literals;
+using fairlead::close_reason;
+using fairlead::errc;
+using fairlead::detail::actions;
+using fairlead::detail::error_kind;
+using fairlead::detail::lifecycle;
+using fairlead::detail::message_queue;
+using fairlead::detail::socket_step;
+using fairlead::detail::write_kind;
+
+namespace test::lives
+{
+using time_point = lifecycle::time_point;
+using phase = lifecycle::phase;
+constexpr time_point never = time_point::max();
+
+enum class event : std::uint8_t
+{
+    pre_open_begins,
+    opens,
+    closing_begins,
+    closes,
+    closes_by_reset,
+    idle_too_long,
+    evicted_at_once,
+    handler_closes,
+    child_begins,
+    child_returns,
+    handler_returns_before_children,
+    read_begins,
+    wait_begins,
+    read_ends,
+    handshake_begins,
+    handshake_ends,
+    write_begins,
+    next_of_composed_begins,
+    queue_write_begins,
+    kernel_takes_some,
+    kernel_takes_all,
+    kernel_takes_none,
+    write_ends,
+    write_fails,
+    no_memory_to_wait,
+    write_handler_begins,
+    write_handler_returns,
+    composed_write_is_cut,
+    messages_are_queued,
+    messages_are_with_the_kernel,
+    messages_are_done,
+    messages_are_lost,
+    sender_begins,
+    sender_ends,
+    end_is_asked_for,
+    room_is_sought,
+    room_is_found,
+    end_is_sent,
+    end_cannot_be_sent,
+    peer_finishes,
+    peer_resets,
+    peer_is_gone,
+    drain_finds_nothing,
+    drain_finds_input,
+    drain_sends_away,
+    queue_shall_be_delivered,
+    write_is_over,
+    count
+};
+
+/// What is known of a connection, without a thought about how that hangs together. No padding that
+/// matters: it is compared as bytes.
+struct facts
+{
+    std::uint8_t now_in = 0; // phase
+    std::uint8_t tasks = 0;
+    std::uint8_t reason = 0;
+    std::uint8_t messages = 0;
+    std::uint8_t kind = 0;
+    std::uint8_t unsent = 0;
+    std::uint8_t senders = 0;
+    bool is_stopped = false;
+    bool reads = false;
+    bool waits = false;
+    bool shakes_hands = false;
+    bool writes = false;
+    bool write_waited = false;
+    bool handler_of_write_runs = false;
+    bool part_was_sent = false;
+    bool lost_messages = false;
+    bool record_may_be_cut = false;
+    bool end_was_asked_for = false;
+    bool seeks_room = false;
+    bool has_finished = false;
+    bool delivers = false;
+    bool is_orphaned = false;
+    bool peer_finished = false;
+    bool was_reset = false;
+    bool sending_failed = false;
+    bool peer_is_gone = false;
+    bool wait_must_end = false;
+    bool has_time_to_close = false;
+
+    bool operator<(const facts& other) const
+    {
+        return std::memcmp(this, &other, sizeof *this) < 0;
+    }
+
+    bool operator==(const facts& other) const
+    {
+        return std::memcmp(this, &other, sizeof *this) == 0;
+    }
+};
+static_assert(std::has_unique_object_representations_v<facts>);
+
+/// What an event must lead to.
+struct effect
+{
+    bool wakes = false;
+    bool cancels = false;
+    socket_step socket = socket_step::none;
+    bool wakes_senders = false;
+    bool sets_time_to_close = false;
+
+    bool operator==(const effect&) const = default;
+};
+
+/// How a server was configured.
+struct kind_of_server
+{
+    bool is_tls;
+    bool lingers;
+};
+
+class model
+{
+public:
+    explicit model(kind_of_server kind) : kind_(kind)
+    {}
+
+    facts now;
+
+    bool is_open() const
+    {
+        return now.now_in != 3;
+    }
+
+    bool is_sending() const
+    {
+        return now.writes || now.messages != 0;
+    }
+
+    bool has_unsent() const
+    {
+        return now.unsent != 0 || now.messages == 2;
+    }
+
+    bool is_cut() const
+    {
+        return now.part_was_sent || now.lost_messages;
+    }
+
+    bool cannot_write() const
+    {
+        return now.is_stopped || now.sending_failed || now.was_reset;
+    }
+
+    bool has_finished() const
+    {
+        return now.has_finished || (kind_.is_tls && now.record_may_be_cut);
+    }
+
+    bool may_read() const
+    {
+        return !now.reads && !now.waits && !now.shakes_hands && !now.is_stopped &&
+               !now.peer_finished && !now.was_reset;
+    }
+
+    bool may_write(write_kind kind) const
+    {
+        if (kind == write_kind::whole) {
+            return !now.writes && now.messages != 2 && !cannot_write() && !has_finished() &&
+                   !now.shakes_hands && !now.end_was_asked_for;
+        }
+        const bool may_though_stopped = kind == write_kind::queued && now.delivers && is_open();
+        return !now.writes && !now.shakes_hands && !has_finished() &&
+               (!cannot_write() || may_though_stopped);
+    }
+
+    bool may_say_goodbye() const
+    {
+        return !now.record_may_be_cut && !is_cut() && !now.was_reset;
+    }
+
+    effect quiet_close() const
+    {
+        const bool notifies = may_say_goodbye() && !has_unsent();
+        return {.socket = notifies ? socket_step::notify_and_close : socket_step::close};
+    }
+
+    /// Nothing is on its way any more: the end, as good a one as it can be.
+    effect end_of_stopped()
+    {
+        if (!now.is_stopped || now.now_in >= 2 || is_sending() || now.handler_of_write_runs) {
+            return {};
+        }
+        if (is_cut()) {
+            return {.socket = socket_step::reset};
+        }
+        effect result{.cancels = std::exchange(now.delivers, false)};
+        if (!kind_.lingers) {
+            result.socket = quiet_close().socket;
+        } else if (!kind_.is_tls || (now.now_in == 1 && !now.shakes_hands && may_say_goodbye())) {
+            result.socket = socket_step::finish;
+        }
+        return result;
+    }
+
+    effect stopped()
+    {
+        if (now.now_in >= 2) {
+            return {.wakes = true};
+        }
+        if (!kind_.lingers && !is_sending() && !now.handler_of_write_runs) {
+            return {.wakes = true, .socket = quiet_close().socket};
+        }
+        effect result;
+        if (!now.delivers) {
+            result = end_of_stopped();
+            result.cancels = true;
+        }
+        result.wakes = true;
+        result.sets_time_to_close = !std::exchange(now.has_time_to_close, true);
+        return result;
+    }
+
+    effect cut() const
+    {
+        return {
+            .socket = now.is_stopped ? socket_step::reset : socket_step::none,
+            .wakes_senders = true};
+    }
+
+    effect wait_ends()
+    {
+        now.wait_must_end = true;
+        return {.cancels = !now.writes};
+    }
+
+    socket_step closes(bool by_reset)
+    {
+        if (!is_open()) {
+            return socket_step::none;
+        }
+        now.now_in = 3;
+        return by_reset || has_unsent() || is_cut() ? socket_step::reset : socket_step::close;
+    }
+
+    kind_of_server kind_;
+};
+
+/// A connection and its model, led through the same events.
+class pair
+{
+public:
+    explicit pair(kind_of_server kind)
+        : config_{.pre_open_timeout = 0ms, .idle_timeout = 0ms, .linger = kind.lingers ? 3000ms : 0ms},
+          kind_(kind),
+          naive(kind)
+    {
+        config_.tls_close_timeout = kind.lingers ? 3000ms : 0ms;
+    }
+
+    /// False: that cannot happen now. `problem` says what the two do not agree upon.
+    bool apply(event what)
+    {
+        facts& now = naive.now;
+        const auto guard = [](bool condition, auto&& act) {
+            if (condition) {
+                act();
+            }
+            return condition;
+        };
+        const bool has_handler = now.now_in == 1 && now.tasks != 0;
+        const bool may_operate = has_handler || now.tasks != 0;
+        switch (what) {
+        case event::pre_open_begins:
+            return guard(now.now_in == 0 && !now.is_stopped && !has_begun_, [&] {
+                has_begun_ = true;
+                life.enter(phase::pre_open, clock_);
+            });
+        case event::opens:
+            return guard(now.now_in == 0 && !now.is_stopped, [&] {
+                now.now_in = 1;
+                now.tasks = 1;
+                life.enter(phase::open, clock_);
+                expect(life.task_begins(), "the handler is the first task");
+            });
+        case event::closing_begins:
+            return guard(
+                (now.now_in == 0 || now.now_in == 1) && now.tasks == 0 && now.is_stopped &&
+                    !is_busy(),
+                [&] {
+                    now.now_in = 2;
+                    life.enter(phase::closing, clock_);
+                });
+        case event::closes:
+        case event::closes_by_reset: {
+            const bool by_reset = what == event::closes_by_reset;
+            const auto meant = naive.closes(by_reset);
+            expect(life.closes(by_reset, messages()) == meant, "how it closes");
+            return meant != socket_step::none;
+        }
+        case event::idle_too_long: {
+            const bool is_first = !std::exchange(now.is_stopped, true);
+            note(is_first, close_reason::idle_timeout);
+            compare(
+                life.stop(close_reason::idle_timeout, errc::idle_timeout, clock_, around()),
+                is_first ? naive.stopped() : effect{});
+            return true;
+        }
+        case event::evicted_at_once: {
+            const bool is_first = !std::exchange(now.is_stopped, true);
+            note(is_first, close_reason::evicted);
+            compare(
+                life.stop_at_once(close_reason::evicted, errc::connection_closed),
+                {.wakes = is_first, .socket = socket_step::close});
+            return true;
+        }
+        case event::handler_closes:
+            return guard(may_operate && !now.is_stopped, [&] {
+                conclude();
+                compare(life.stops_as_noted(clock_, around()), naive.stopped());
+            });
+        case event::child_begins:
+            return guard(now.tasks != 0 && now.tasks < 2, [&] {
+                ++now.tasks;
+                expect(!life.task_begins(), "a child is not the first task");
+            });
+        case event::child_returns:
+            return guard(now.tasks != 0, [&] {
+                --now.tasks;
+                expect(life.task_ends() == (now.tasks == 0), "which task is the last");
+                if (now.tasks == 0 && !now.is_stopped) {
+                    conclude();
+                }
+            });
+        case event::handler_returns_before_children:
+            return guard(now.tasks != 0 && !now.is_orphaned, [&] {
+                now.is_orphaned = true;
+                effect meant = now.waits ? naive.wait_ends() : effect{};
+                meant.wakes = true;
+                compare(life.children_are_left(), meant);
+            });
+        case event::read_begins:
+            return guard(may_operate && naive.may_read(), [&] {
+                now.reads = true;
+                life.input.read_begins();
+            });
+        case event::wait_begins:
+            return guard(may_operate && naive.may_read(), [&] {
+                now.waits = true;
+                life.input.wait_begins();
+            });
+        case event::read_ends:
+            return guard(now.reads || now.waits, [&] {
+                const bool must_end = now.waits && now.wait_must_end;
+                if (now.waits) {
+                    now.wait_must_end = false;
+                    expect(life.input.take_must_end() == must_end, "that the wait had to end");
+                }
+                now.reads = now.waits = false;
+                life.input.operation_ends();
+            });
+        case event::handshake_begins:
+            return guard(
+                has_handler && naive.may_read() && !naive.is_sending() && !kind_.is_tls, [&] {
+                    now.shakes_hands = true;
+                    life.input.handshake_begins();
+                });
+        case event::handshake_ends:
+            return guard(now.shakes_hands, [&] {
+                now.shakes_hands = false;
+                life.input.operation_ends();
+            });
+        case event::write_begins:
+            return begins_to_write(may_operate, write_kind::whole);
+        case event::next_of_composed_begins:
+            return begins_to_write(may_operate && now.handler_of_write_runs, write_kind::continued);
+        case event::queue_write_begins:
+            return begins_to_write(now.messages == 2, write_kind::queued);
+        case event::kernel_takes_some:
+            return takes(now.unsent > 1 ? 1 : 0, true, now.unsent > 1);
+        case event::kernel_takes_all:
+            return takes(now.unsent, false, now.unsent != 0);
+        case event::kernel_takes_none:
+            return takes(0, true, true);
+        case event::write_ends:
+            return ends_write({});
+        case event::write_fails:
+            return ends_write(std::make_error_code(std::errc::connection_reset));
+        case event::no_memory_to_wait:
+            return guard(now.writes && naive.is_open(), [&] {
+                now.record_may_be_cut =
+                    now.record_may_be_cut ||
+                    (kind_.is_tls && (now.write_waited || now.unsent != longest));
+                now.part_was_sent = now.part_was_sent || now.unsent != longest || now.kind == 1;
+                now.writes = now.write_waited = false;
+                now.unsent = 0;
+                compare(life.write_could_not_wait(longest, kind_.is_tls), naive.cut());
+            });
+        case event::write_handler_begins:
+            return guard(!now.writes && !now.handler_of_write_runs && now.tasks != 0, [&] {
+                now.handler_of_write_runs = true;
+                expect(!life.output.completes(true), "that no handler of a write ran");
+            });
+        case event::write_handler_returns:
+            return guard(now.handler_of_write_runs, [&] {
+                now.handler_of_write_runs = false;
+                expect(life.output.completes(false), "that a handler of a write ran");
+            });
+        case event::composed_write_is_cut:
+            return guard(now.handler_of_write_runs && !now.writes, [&] {
+                now.part_was_sent = true;
+                life.output.part_was_sent();
+                compare(life.was_cut(), naive.cut());
+            });
+        case event::messages_are_queued:
+            return guard(
+                !naive.cannot_write() && has_handler && !now.end_was_asked_for && now.messages != 2,
+                [&] { now.messages = 2; });
+        case event::messages_are_with_the_kernel:
+            return guard(
+                now.messages == 2 && now.writes && now.kind == 2, [&] { now.messages = 1; });
+        case event::messages_are_done:
+            return guard(now.messages == 1 && !now.writes, [&] { now.messages = 0; });
+        case event::messages_are_lost:
+            return guard(now.messages == 2 && !now.writes, [&] {
+                now.messages = 0;
+                now.lost_messages = true;
+                life.output.messages_are_lost();
+                compare(life.was_cut(), naive.cut());
+            });
+        case event::sender_begins:
+            return guard(has_handler && now.senders == 0, [&] {
+                ++now.senders;
+                life.output.sender_begins();
+            });
+        case event::sender_ends:
+            return guard(now.senders != 0, [&] {
+                --now.senders;
+                life.output.sender_ends();
+            });
+        case event::end_is_asked_for:
+            return guard(may_operate && naive.is_open() && !naive.cannot_write(), [&] {
+                now.end_was_asked_for = true;
+                life.output.shall_end();
+            });
+        case event::room_is_sought:
+            return guard(kind_.is_tls && shall_finish(), [&] {
+                now.seeks_room = true;
+                life.output.seeks_room();
+            });
+        case event::room_is_found:
+            return guard(now.seeks_room, [&] {
+                now.seeks_room = false;
+                life.output.stops_seeking();
+            });
+        case event::end_is_sent:
+            return guard(naive.is_open() && (shall_finish() || now.now_in == 2), [&] {
+                expect(life.output.finishes() == !now.has_finished, "that our end is told once");
+                now.has_finished = true;
+                now.seeks_room = false;
+            });
+        case event::end_cannot_be_sent:
+            return guard(shall_finish(), [&] {
+                now.record_may_be_cut = now.record_may_be_cut || kind_.is_tls;
+                now.sending_failed = now.sending_failed || (!now.is_stopped && !now.was_reset);
+                if (kind_.is_tls) {
+                    life.output.record_was_cut();
+                }
+                life.end.sending_failed(
+                    std::make_error_code(std::errc::no_buffer_space), error_kind::other);
+            });
+        case event::peer_finishes:
+            return guard(now.reads, [&] {
+                now.peer_finished = now.peer_finished || !now.is_stopped;
+                life.end.explain(std::make_error_code(std::errc::no_message), error_kind::end);
+            });
+        case event::peer_resets:
+            return guard(now.reads || now.waits || now.writes, [&] { resets(); });
+        case event::peer_is_gone:
+            return guard(naive.is_open(), [&] {
+                now.peer_is_gone = true;
+                life.peer_has_gone();
+            });
+        case event::drain_finds_nothing:
+        case event::drain_finds_input:
+            return guard(naive.is_open() && now.now_in == 1, [&] {
+                const bool finds = what == event::drain_finds_input;
+                const effect meant = now.waits && !finds ? naive.wait_ends() : effect{};
+                compare(life.drain_begins(100, finds ? 1 : 0), meant);
+            });
+        case event::drain_sends_away:
+            return guard(now.now_in == 0, [&] {
+                const bool is_first = !std::exchange(now.is_stopped, true);
+                note(is_first, close_reason::drained);
+                compare(life.is_sent_away(), {.wakes = is_first, .socket = socket_step::close});
+            });
+        case event::queue_shall_be_delivered:
+            return guard(may_operate && !now.is_stopped, [&] {
+                const bool is_behind_others = now.writes && now.kind != 2 && now.unsent != 0;
+                now.delivers = !is_behind_others && naive.has_unsent();
+                life.delivers(messages());
+            });
+        case event::write_is_over:
+            return guard(!now.writes, [&] {
+                compare(life.finishes_when_stopped(around()), naive.end_of_stopped());
+            });
+        case event::count:
+            break;
+        }
+        return false;
+    }
+
+    /// Whatever can be asked is answered alike.
+    void check()
+    {
+        const facts& now = naive.now;
+        expect(static_cast<std::uint8_t>(life.current()) == now.now_in, "phase");
+        expect(life.is_stopped() == now.is_stopped, "whether it is stopped");
+        expect(
+            !now.is_stopped || static_cast<std::uint8_t>(life.end.reason()) == now.reason,
+            "the first reason stays");
+        expect(life.is_over() == (!naive.is_open() && now.tasks == 0), "whether it is over");
+        expect(life.is_sending(messages()) == naive.is_sending(), "whether it sends");
+        expect(life.has_unsent(messages()) == naive.has_unsent(), "unsent");
+        expect(life.may_say_goodbye() == naive.may_say_goodbye(), "goodbye");
+        expect(life.shall_finish(around()) == shall_finish(), "whether our end comes now");
+        expect(
+            life.has_ended() == (now.peer_is_gone || !naive.is_open() || now.is_stopped ||
+                                 now.peer_finished || now.was_reset || now.sending_failed),
+            "whether it has ended");
+        expect(
+            life.may_give_way() ==
+                (!now.is_stopped &&
+                 (now.now_in == 0 || (now.now_in == 1 && (now.reads || now.waits) && !now.writes))),
+            "whether it may be evicted");
+        expect(!refuses_read(life, false) == naive.may_read(), "whether a read may begin");
+        for (const auto kind : {write_kind::whole, write_kind::continued, write_kind::queued}) {
+            expect(
+                !refuses_write(life, kind, around()) == naive.may_write(kind),
+                "whether a write may begin");
+        }
+        if (now.is_stopped) {
+            expect(
+                refuses_read(life, true) == life.end.stop_code(), "what ends a read when stopped");
+        }
+    }
+
+    lifecycle life;
+    std::string problem;
+
+private:
+    static constexpr std::uint8_t longest = 2;
+
+    fairlead::server_config config_;
+    kind_of_server kind_;
+    time_point clock_ = time_point() + 1h;
+    bool has_begun_ = false;
+
+public:
+    model naive;
+
+private:
+    lifecycle::surroundings around() const
+    {
+        return {.config = config_, .is_tls = kind_.is_tls, .messages = messages()};
+    }
+
+    message_queue messages() const
+    {
+        return static_cast<message_queue>(naive.now.messages);
+    }
+
+    bool is_busy() const
+    {
+        const facts& now = naive.now;
+        return now.reads || now.waits || now.writes || now.shakes_hands ||
+               now.handler_of_write_runs || now.messages != 0;
+    }
+
+    bool shall_finish() const
+    {
+        const facts& now = naive.now;
+        return now.end_was_asked_for && !now.seeks_room && !naive.is_sending() &&
+               now.senders == 0 && !now.handler_of_write_runs && !now.shakes_hands &&
+               naive.is_open() && !naive.has_finished() && !naive.is_cut() && !naive.cannot_write();
+    }
+
+    /// What was met before is not what ends it.
+    void note(bool is_first, close_reason reason)
+    {
+        if (is_first) {
+            naive.now.reason = static_cast<std::uint8_t>(reason);
+            naive.now.was_reset = naive.now.sending_failed = false;
+        }
+    }
+
+    void conclude()
+    {
+        naive.now.is_stopped = true;
+        life.end.conclude(false, {}, false);
+        naive.now.reason = static_cast<std::uint8_t>(life.end.reason());
+        naive.now.sending_failed = false;
+    }
+
+    void resets()
+    {
+        facts& now = naive.now;
+        if (!now.is_stopped) {
+            now.was_reset = true;
+        }
+        life.end.explain(std::make_error_code(std::errc::connection_reset), error_kind::reset);
+    }
+
+    bool begins_to_write(bool is_possible, write_kind kind)
+    {
+        facts& now = naive.now;
+        if (!is_possible || !naive.may_write(kind)) {
+            return false;
+        }
+        now.writes = true;
+        now.write_waited = false;
+        now.kind = static_cast<std::uint8_t>(kind);
+        now.unsent = longest;
+        now.part_was_sent = now.part_was_sent && kind != write_kind::whole;
+        life.output.write_begins(longest, kind);
+        return true;
+    }
+
+    bool takes(std::uint8_t bytes, bool waits, bool is_possible)
+    {
+        facts& now = naive.now;
+        if (!now.writes || !is_possible) {
+            return false;
+        }
+        now.unsent = static_cast<std::uint8_t>(now.unsent - bytes);
+        const bool restarts = waits && (bytes != 0 || !now.write_waited);
+        now.write_waited = now.write_waited || waits;
+        expect(life.output.was_taken(bytes, waits) == restarts, "whether the clock starts again");
+        return true;
+    }
+
+    bool ends_write(const std::error_code& error)
+    {
+        facts& now = naive.now;
+        if (!now.writes) {
+            return false;
+        }
+        if (naive.is_open()) {
+            now.record_may_be_cut = now.record_may_be_cut || error;
+            now.part_was_sent = now.part_was_sent || (error && now.kind == 1);
+            const bool goes_on = now.delivers && now.kind == 2;
+            effect meant = error || (now.unsent != 0 && !goes_on) ? naive.cut() : effect{};
+            meant.cancels = now.waits && now.wait_must_end;
+            compare(life.write_ends(error), meant);
+            if (error) {
+                resets();
+            }
+        }
+        now.writes = now.write_waited = false;
+        now.unsent = 0;
+        life.output.write_ends();
+        return true;
+    }
+
+    void expect(bool holds, std::string_view what)
+    {
+        if (!holds && problem.empty()) {
+            problem = what;
+        }
+    }
+
+    void compare(const actions& told, const effect& meant)
+    {
+        const effect is{
+            .wakes = told.wakes,
+            .cancels = told.cancels,
+            .socket = told.socket,
+            .wakes_senders = told.wakes_senders,
+            .sets_time_to_close = told.look_by != never};
+        expect(is == meant, "what is to be done");
+    }
+};
+
+std::string story(const std::vector<event>& events)
+{
+    std::string text;
+    for (const event each : events) {
+        text += std::to_string(static_cast<int>(each)) + " ";
+    }
+    return text;
+}
+
+constexpr auto all_events = static_cast<std::size_t>(event::count);
+} // namespace test::lives
+
+using namespace test::lives;
+
+TEST_CASE("every event has its meaning in every state of a connection", "[lifecycle]")
+{
+    const kind_of_server kind{.is_tls = GENERATE(false, true), .lingers = GENERATE(false, true)};
+    CAPTURE(kind.is_tls, kind.lingers);
+    std::map<facts, std::vector<event>> ways = {{facts{}, {}}};
+    std::vector<std::vector<event>> next = {{}};
+    std::size_t steps = 0;
+    for (int depth = 0; depth < 6 && !next.empty(); ++depth) {
+        std::vector<std::vector<event>> found;
+        for (const auto& way : next) {
+            for (std::size_t index = 0; index < all_events; ++index) {
+                pair both(kind);
+                for (const event each : way) {
+                    both.apply(each);
+                }
+                const bool is_possible = both.apply(static_cast<event>(index));
+                both.check();
+                if (!both.problem.empty()) {
+                    FAIL(both.problem << ": " << story(way) << index);
+                }
+                ++steps;
+                if (is_possible) {
+                    auto longer = way;
+                    longer.push_back(static_cast<event>(index));
+                    if (ways.emplace(both.naive.now, longer).second) {
+                        found.push_back(std::move(longer));
+                    }
+                }
+            }
+        }
+        next = std::move(found);
+    }
+    CHECK(ways.size() > 1000);
+    CHECK(steps > 10'000);
+}
+
+TEST_CASE("a million steps of connections agree with a naive model", "[lifecycle]")
+{
+    std::mt19937 draw(20'250'101); // NOLINT(cert-msc32-c,cert-msc51-cpp): the same each time
+    std::size_t steps = 0;
+    while (steps < 1'000'000) {
+        pair both({.is_tls = draw() % 2 == 0, .lingers = draw() % 2 == 0});
+        std::vector<event> way;
+        for (int tries = 0; tries < 200; ++tries) {
+            const auto what = static_cast<event>(draw() % all_events);
+            // Ends come seldom, or every life were short.
+            const bool is_end = what == event::closes || what == event::closes_by_reset ||
+                                what == event::evicted_at_once || what == event::drain_sends_away ||
+                                what == event::idle_too_long || what == event::handler_closes ||
+                                what == event::peer_resets || what == event::write_fails;
+            if (is_end && draw() % 16 != 0) {
+                continue;
+            }
+            if (!both.apply(what)) {
+                continue;
+            }
+            way.push_back(what);
+            ++steps;
+            both.check();
+            if (!both.problem.empty()) {
+                FAIL(both.problem << ": " << story(way));
+            }
+        }
+    }
+    CHECK(steps >= 1'000'000);
+}
