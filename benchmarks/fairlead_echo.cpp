@@ -1,8 +1,8 @@
 // What it is: an echo over fairlead with everything at its default (timeouts, limits, counters,
 // events), one shard, to be compared with the raw and the plain Asio server.
-// How to run it: fairlead_echo [127.0.0.1:7777] [--tls CERTIFICATE KEY] [--readable]
+// How to run it: fairlead_echo [127.0.0.1:7777] [--tls CERTIFICATE KEY] [--readable | --framed]
 // With --readable the handler waits in readable() before each read, as one that holds no buffer
-// while idle.
+// while idle; with --framed it echoes frames of 64 bytes.
 
 #include "common/server_arguments.hpp"
 #include <fairlead/fairlead.hpp>
@@ -35,6 +35,15 @@ asio::awaitable<void> readable_echo(fairlead::connection& conn)
         co_await conn.write(asio::buffer(buffer, n));
     }
 }
+
+asio::awaitable<void> framed_echo(fairlead::connection& conn)
+{
+    fairlead::framed frames(conn, fairlead::codec::fixed{.size = 64});
+    for (bool more = co_await frames.fill(); more; more = co_await frames.fill()) {
+        while (const auto frame = frames.take())
+            frames.queue(*frame);
+    }
+}
 } // namespace
 
 int main(int count, char** values)
@@ -48,8 +57,9 @@ try {
         config.tls->private_key = arguments.private_key;
     }
 
+    const auto handler = arguments.framed ? framed_echo : arguments.readable ? readable_echo : echo;
     asio::io_context context(1);
-    fairlead::tcp_server server(context, arguments.readable ? readable_echo : echo, config);
+    fairlead::tcp_server server(context, handler, config);
     server.start();
     const auto bound = server.local_endpoint();
     bench::announce(bound.address().to_string() + ":" + std::to_string(bound.port()));

@@ -39,6 +39,7 @@ SERVERS = {
     "raw": {"plain": ("raw_epoll_echo",), "tls": ("raw_tls_echo",)},
     "asio": {"plain": ("asio_echo",), "tls": ("asio_echo",)},
     "fairlead": {"plain": ("fairlead_echo",), "tls": ("fairlead_echo",)},
+    "framed": {"plain": ("fairlead_echo", "--framed"), "tls": ("fairlead_echo", "--framed")},
     "readable": {"plain": ("fairlead_echo", "--readable"), "tls": ("fairlead_echo", "--readable")},
 }
 
@@ -165,14 +166,15 @@ class Bench:
                 results[name].append(self.measure(scenario, name))
         return results
 
-    def cost_of_echoes(self, name, wrapper, read_cost):
+    def cost_of_echoes(self, name, wrapper, read_cost, tls=False):
         """What `read_cost` counts, per echo: the difference of a long and a short run, so that start,
         accepting and closing cancel out."""
         few, many = 1000, 21000
         costs = []
         for requests in (few, many):
-            with Server(self, name, False, wrapper=wrapper) as server:
+            with Server(self, name, tls, wrapper=wrapper) as server:
                 options = ("--connections", "10", "--requests", str(requests))
+                options += ("--tls",) if tls else ()
                 self.generate(server, options, 120, 0)
                 costs.append(read_cost(server.stop()))
         return (costs[1] - costs[0]) / (many - few)

@@ -1,6 +1,6 @@
 // The command line that all echo servers of this folder share:
 //
-//     NAME [ADDRESS] [--tls CERTIFICATE KEY] [--readable]
+//     NAME [ADDRESS] [--tls CERTIFICATE KEY] [--readable | --framed]
 //
 // ADDRESS is 127.x.y.z:port, 127.0.0.1:7777 when absent; port 0 takes any free port. Each server
 // prints "listening on ADDRESS" with the real port once clients may connect.
@@ -26,6 +26,8 @@ struct server_arguments
     std::string private_key = {};
     /// fairlead_echo only: wait in readable() before each read.
     bool readable = false;
+    /// fairlead_echo only: frames of 64 bytes, by `framed`.
+    bool framed = false;
 
     bool tls() const noexcept
     {
@@ -44,6 +46,8 @@ inline server_arguments parse_server_arguments(int count, char** values)
             arguments.private_key = values[++i];
         } else if (value == "--readable") {
             arguments.readable = true;
+        } else if (value == "--framed") {
+            arguments.framed = true;
         } else if (value.starts_with("-")) {
             throw std::invalid_argument("unknown or incomplete option " + std::string(value));
         } else {

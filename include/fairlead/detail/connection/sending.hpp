@@ -98,7 +98,9 @@ public:
         std::error_code told = life_.end.stop_code();
         if (is_open()) {
             tell_of_output();
-            perform(life_.write_ends(error));
+            if (error || life_.output.unsent() != 0 || life_.input.must_end()) { // not the usual end
+                perform(life_.write_ends(error));
+            }
             told = explain(error);
         }
         life_.output.write_ends();
@@ -134,7 +136,9 @@ public:
     /// Nothing is being written, perhaps: if it was stopped, our direction ends then.
     void finish_stopped_sending() noexcept
     {
-        perform(life_.finishes_when_stopped(around()));
+        if (is_stopped()) {
+            perform(life_.finishes_when_stopped(around()));
+        }
     }
 
     /// Some of a write was sent, and not the rest: nothing may follow that looks like a good end.
@@ -173,7 +177,7 @@ public:
     /// The end was asked for, nothing is before it, and nobody waits for room for it already.
     bool shall_finish_now() const noexcept
     {
-        return life_.shall_finish(around());
+        return life_.output.was_asked_to_end() && life_.shall_finish(around());
     }
 
     void seeks_room(bool begins) noexcept
