@@ -2,7 +2,7 @@
 
 file(GLOB_RECURSE scripts RELATIVE "${SOURCE}" "${SOURCE}/benchmarks/*.sh" "${SOURCE}/examples/*.sh" "${SOURCE}/tests/*.sh"
      "${SOURCE}/tests/examples/*.py" "${SOURCE}/benchmarks/*.py")
-list(FILTER scripts EXCLUDE REGEX "/build/|tests/examples/(example|postgresql)[.](sh|py)$") # shared, never run
+list(FILTER scripts EXCLUDE REGEX "/build/|(tests/examples/(example|postgresql)[.](sh|py)|benchmarks/build[.]sh)$") # shared, never run
 list(APPEND scripts .ci/run)
 
 foreach(script IN LISTS scripts)

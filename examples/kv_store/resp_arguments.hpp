@@ -1,7 +1,7 @@
 // The arguments of a RESP command, out of the frame that resp.hpp finds.
 
-#ifndef FAIRLEAD_EXAMPLES_RESP_ARGUMENTS_HPP
-#define FAIRLEAD_EXAMPLES_RESP_ARGUMENTS_HPP
+#ifndef FAIRLEAD_EXAMPLES_KV_STORE_RESP_ARGUMENTS_HPP
+#define FAIRLEAD_EXAMPLES_KV_STORE_RESP_ARGUMENTS_HPP
 
 #include <charconv>
 #include <cstddef>
@@ -121,4 +121,4 @@ private:
 };
 } // namespace kv
 
-#endif // FAIRLEAD_EXAMPLES_RESP_ARGUMENTS_HPP
+#endif // FAIRLEAD_EXAMPLES_KV_STORE_RESP_ARGUMENTS_HPP

@@ -1,12 +1,12 @@
 // One client of sql_proxy: its requests to the database, and the replies back.
 
-#ifndef FAIRLEAD_EXAMPLES_SQL_SESSION_HPP
-#define FAIRLEAD_EXAMPLES_SQL_SESSION_HPP
+#ifndef FAIRLEAD_EXAMPLES_SQL_PROXY_SESSION_HPP
+#define FAIRLEAD_EXAMPLES_SQL_PROXY_SESSION_HPP
 
-#include "relay.hpp"
-#include "sql_backends.hpp"
-#include "sql_link.hpp"
-#include "sql_messages.hpp"
+#include "../relay.hpp"
+#include "backends.hpp"
+#include "link.hpp"
+#include "messages.hpp"
 #include <fairlead/fairlead.hpp>
 
 #include <asio/awaitable.hpp>
@@ -232,4 +232,4 @@ private:
 };
 } // namespace sql
 
-#endif // FAIRLEAD_EXAMPLES_SQL_SESSION_HPP
+#endif // FAIRLEAD_EXAMPLES_SQL_PROXY_SESSION_HPP

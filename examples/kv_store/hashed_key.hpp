@@ -1,7 +1,7 @@
 // Keys with their hashes, for hash tables that strangers fill.
 
-#ifndef FAIRLEAD_EXAMPLES_HASHED_KEY_HPP
-#define FAIRLEAD_EXAMPLES_HASHED_KEY_HPP
+#ifndef FAIRLEAD_EXAMPLES_KV_STORE_HASHED_KEY_HPP
+#define FAIRLEAD_EXAMPLES_KV_STORE_HASHED_KEY_HPP
 
 #include <bit>
 #include <cstddef>
@@ -137,4 +137,4 @@ struct text_equal
 };
 } // namespace kv
 
-#endif // FAIRLEAD_EXAMPLES_HASHED_KEY_HPP
+#endif // FAIRLEAD_EXAMPLES_KV_STORE_HASHED_KEY_HPP

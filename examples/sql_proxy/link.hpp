@@ -1,12 +1,12 @@
 // What one client of sql_proxy has of the database: nothing, or a connection from the pool and what
 // is under way on it.
 
-#ifndef FAIRLEAD_EXAMPLES_SQL_LINK_HPP
-#define FAIRLEAD_EXAMPLES_SQL_LINK_HPP
+#ifndef FAIRLEAD_EXAMPLES_SQL_PROXY_LINK_HPP
+#define FAIRLEAD_EXAMPLES_SQL_PROXY_LINK_HPP
 
-#include "relay.hpp"
-#include "sql_backends.hpp"
-#include "sql_messages.hpp"
+#include "../relay.hpp"
+#include "backends.hpp"
+#include "messages.hpp"
 
 #include <asio/any_io_executor.hpp>
 #include <asio/awaitable.hpp>
@@ -171,4 +171,4 @@ private:
 };
 } // namespace sql
 
-#endif // FAIRLEAD_EXAMPLES_SQL_LINK_HPP
+#endif // FAIRLEAD_EXAMPLES_SQL_PROXY_LINK_HPP

@@ -1,9 +1,9 @@
 // SET of kv_store, with its options.
 
-#ifndef FAIRLEAD_EXAMPLES_KV_SET_HPP
-#define FAIRLEAD_EXAMPLES_KV_SET_HPP
+#ifndef FAIRLEAD_EXAMPLES_KV_STORE_SET_HPP
+#define FAIRLEAD_EXAMPLES_KV_STORE_SET_HPP
 
-#include "kv_commands.hpp"
+#include "commands.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -92,4 +92,4 @@ inline void set(call& now)
 }
 } // namespace kv
 
-#endif // FAIRLEAD_EXAMPLES_KV_SET_HPP
+#endif // FAIRLEAD_EXAMPLES_KV_STORE_SET_HPP

@@ -1,8 +1,8 @@
 // Of device_gateway: what is stored of which device, and which session the device has. Knows
 // nothing of the protocol.
 
-#ifndef FAIRLEAD_EXAMPLES_DEVICE_TABLE_HPP
-#define FAIRLEAD_EXAMPLES_DEVICE_TABLE_HPP
+#ifndef FAIRLEAD_EXAMPLES_DEVICE_GATEWAY_DEVICE_TABLE_HPP
+#define FAIRLEAD_EXAMPLES_DEVICE_GATEWAY_DEVICE_TABLE_HPP
 
 #include <fairlead/codec/length_prefix.hpp>
 #include <fairlead/fairlead.hpp>
@@ -244,4 +244,4 @@ private:
 };
 } // namespace example
 
-#endif // FAIRLEAD_EXAMPLES_DEVICE_TABLE_HPP
+#endif // FAIRLEAD_EXAMPLES_DEVICE_GATEWAY_DEVICE_TABLE_HPP

@@ -1,7 +1,7 @@
 // Replies of RESP2, the protocol of Redis.
 
-#ifndef FAIRLEAD_EXAMPLES_RESP_REPLY_HPP
-#define FAIRLEAD_EXAMPLES_RESP_REPLY_HPP
+#ifndef FAIRLEAD_EXAMPLES_KV_STORE_RESP_REPLY_HPP
+#define FAIRLEAD_EXAMPLES_KV_STORE_RESP_REPLY_HPP
 
 #include <charconv>
 #include <concepts>
@@ -63,4 +63,4 @@ inline void append_error(std::string& reply, std::string_view text)
 }
 } // namespace kv
 
-#endif // FAIRLEAD_EXAMPLES_RESP_REPLY_HPP
+#endif // FAIRLEAD_EXAMPLES_KV_STORE_RESP_REPLY_HPP

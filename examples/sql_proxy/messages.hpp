@@ -1,8 +1,8 @@
 // What sql_proxy says and understands of PostgreSQL's protocol, version 3.0: the frames, the start,
 // errors, and where a stream of messages stands. Sections 55.2 and 55.7 of PostgreSQL's manual.
 
-#ifndef FAIRLEAD_EXAMPLES_SQL_MESSAGES_HPP
-#define FAIRLEAD_EXAMPLES_SQL_MESSAGES_HPP
+#ifndef FAIRLEAD_EXAMPLES_SQL_PROXY_MESSAGES_HPP
+#define FAIRLEAD_EXAMPLES_SQL_PROXY_MESSAGES_HPP
 
 #include <fairlead/codec/length_prefix.hpp>
 
@@ -160,4 +160,4 @@ private:
 };
 } // namespace sql
 
-#endif // FAIRLEAD_EXAMPLES_SQL_MESSAGES_HPP
+#endif // FAIRLEAD_EXAMPLES_SQL_PROXY_MESSAGES_HPP

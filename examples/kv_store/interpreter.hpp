@@ -1,11 +1,11 @@
 // Commands of kv_store about the server itself, the table of all commands, and how one is looked up
 // and executed.
 
-#ifndef FAIRLEAD_EXAMPLES_KV_INTERPRETER_HPP
-#define FAIRLEAD_EXAMPLES_KV_INTERPRETER_HPP
+#ifndef FAIRLEAD_EXAMPLES_KV_STORE_INTERPRETER_HPP
+#define FAIRLEAD_EXAMPLES_KV_STORE_INTERPRETER_HPP
 
-#include "kv_commands.hpp"
-#include "kv_set.hpp"
+#include "commands.hpp"
+#include "set.hpp"
 
 #include <algorithm>
 #include <array>
@@ -228,4 +228,4 @@ private:
 };
 } // namespace kv
 
-#endif // FAIRLEAD_EXAMPLES_KV_INTERPRETER_HPP
+#endif // FAIRLEAD_EXAMPLES_KV_STORE_INTERPRETER_HPP

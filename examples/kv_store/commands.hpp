@@ -1,8 +1,8 @@
-// The commands of kv_store about keys and their values; SET is in kv_set.hpp, the table of all in
-// kv_interpreter.hpp. Answers and errors are worded as those of Redis 7.
+// The commands of kv_store about keys and their values; SET is in set.hpp, the table of all in
+// interpreter.hpp. Answers and errors are worded as those of Redis 7.
 
-#ifndef FAIRLEAD_EXAMPLES_KV_COMMANDS_HPP
-#define FAIRLEAD_EXAMPLES_KV_COMMANDS_HPP
+#ifndef FAIRLEAD_EXAMPLES_KV_STORE_COMMANDS_HPP
+#define FAIRLEAD_EXAMPLES_KV_STORE_COMMANDS_HPP
 
 #include "keyspace.hpp"
 #include "resp.hpp"
@@ -177,4 +177,4 @@ inline void ttl(call& now)
 }
 } // namespace kv
 
-#endif // FAIRLEAD_EXAMPLES_KV_COMMANDS_HPP
+#endif // FAIRLEAD_EXAMPLES_KV_STORE_COMMANDS_HPP

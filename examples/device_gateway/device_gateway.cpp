@@ -13,8 +13,8 @@
 //          'R' reason, text: no welcome      'E' reason, text: an error ends the session
 //          'G' going away, no more is taken  'B' bye; nothing follows any of these four
 
+#include "../print_events.hpp"
 #include "device_table.hpp"
-#include "print_events.hpp"
 #include <fairlead/codec/framed.hpp>
 #include <fairlead/codec/length_prefix.hpp>
 #include <fairlead/fairlead.hpp>

@@ -1,10 +1,10 @@
 // sql_proxy's connections to the database: a bounded pool of them, and a line of sessions that wait.
 
-#ifndef FAIRLEAD_EXAMPLES_SQL_BACKENDS_HPP
-#define FAIRLEAD_EXAMPLES_SQL_BACKENDS_HPP
+#ifndef FAIRLEAD_EXAMPLES_SQL_PROXY_BACKENDS_HPP
+#define FAIRLEAD_EXAMPLES_SQL_PROXY_BACKENDS_HPP
 
-#include "relay.hpp"
-#include "sql_messages.hpp"
+#include "../relay.hpp"
+#include "messages.hpp"
 #include <fairlead/codec/frame_reader.hpp>
 
 #include <asio/awaitable.hpp>
@@ -218,4 +218,4 @@ private:
 };
 } // namespace sql
 
-#endif // FAIRLEAD_EXAMPLES_SQL_BACKENDS_HPP
+#endif // FAIRLEAD_EXAMPLES_SQL_PROXY_BACKENDS_HPP

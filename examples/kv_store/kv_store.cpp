@@ -10,8 +10,8 @@
 // Knows PING ECHO GET SET (NX XX GET EX PX KEEPTTL) DEL EXISTS INCR MGET MSET EXPIRE TTL SELECT 0
 // CLIENT SETNAME CONFIG GET COMMAND INFO QUIT. There is nothing but strings, and nothing is saved.
 
-#include "kv_interpreter.hpp"
-#include "print_events.hpp"
+#include "../print_events.hpp"
+#include "interpreter.hpp"
 #include <fairlead/codec/framed.hpp>
 #include <fairlead/fairlead.hpp>
 

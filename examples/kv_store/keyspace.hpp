@@ -4,8 +4,8 @@
 // (The alternative, a keyspace per shard, needs no mutex, and a hop to another thread for every key
 // that lives there, which costs far more than a mutex that is nearly always free.)
 
-#ifndef FAIRLEAD_EXAMPLES_KEYSPACE_HPP
-#define FAIRLEAD_EXAMPLES_KEYSPACE_HPP
+#ifndef FAIRLEAD_EXAMPLES_KV_STORE_KEYSPACE_HPP
+#define FAIRLEAD_EXAMPLES_KV_STORE_KEYSPACE_HPP
 
 #include "hashed_key.hpp"
 
@@ -245,4 +245,4 @@ private:
 };
 } // namespace kv
 
-#endif // FAIRLEAD_EXAMPLES_KEYSPACE_HPP
+#endif // FAIRLEAD_EXAMPLES_KV_STORE_KEYSPACE_HPP

@@ -11,8 +11,8 @@
 // In a drain no new client is served. Who is in a transaction, or goes on within a second, is
 // served to its end; who is silent is told "terminating connection due to administrator command".
 
-#include "print_events.hpp"
-#include "sql_session.hpp"
+#include "../print_events.hpp"
+#include "session.hpp"
 #include <fairlead/fairlead.hpp>
 
 #include <asio/io_context.hpp>

@@ -1,8 +1,8 @@
 // RESP2, the protocol of Redis: a codec whose frame is one whole command, and how to say what is
 // wrong with one. Taking commands apart is for resp_arguments.hpp, replies for resp_reply.hpp.
 
-#ifndef FAIRLEAD_EXAMPLES_RESP_HPP
-#define FAIRLEAD_EXAMPLES_RESP_HPP
+#ifndef FAIRLEAD_EXAMPLES_KV_STORE_RESP_HPP
+#define FAIRLEAD_EXAMPLES_KV_STORE_RESP_HPP
 
 #include <fairlead/codec/codec.hpp>
 
@@ -208,4 +208,4 @@ private:
 };
 } // namespace kv
 
-#endif // FAIRLEAD_EXAMPLES_RESP_HPP
+#endif // FAIRLEAD_EXAMPLES_KV_STORE_RESP_HPP
