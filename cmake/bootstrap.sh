@@ -147,6 +147,7 @@ list_missing()
     ci)
         need clang-format-14 has clang-format-14
         need clang-tidy-14 has clang-tidy-14
+        need valgrind has valgrind
         ;;
     esac
 }
