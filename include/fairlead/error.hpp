@@ -123,48 +123,43 @@ enum class close_reason
 inline constexpr std::size_t close_reason_count =
     static_cast<std::size_t>(close_reason::transport_error) + 1;
 
+namespace detail
+{
+/// The name of an enumerator, counted from 0.
+template <std::size_t Count, typename Enum>
+constexpr std::string_view name_in(const std::string_view (&names)[Count], Enum value) noexcept
+{
+    const auto index = static_cast<std::size_t>(value);
+    return index < Count ? names[index] : "unknown";
+}
+
+/// In the order of the enumerators.
+inline constexpr std::string_view close_reason_names[close_reason_count] = {
+    "peer_closed",
+    "peer_reset",
+    "handler_returned",
+    "handler_failed",
+    "idle_timeout",
+    "pre_open_timeout",
+    "tls_handshake_failed",
+    "proxy_header_invalid",
+    "write_timeout",
+    "deadline_exceeded",
+    "max_lifetime",
+    "rate_too_low",
+    "rejected_by_limit",
+    "evicted",
+    "drained",
+    "shutdown_timeout",
+    "server_closed",
+    "transport_error",
+};
+} // namespace detail
+
 /// The enumerator's name, for logs and metrics: `"idle_timeout"`. Refers to static storage.
 [[nodiscard]] constexpr std::string_view to_string(close_reason reason) noexcept
 {
-    switch (reason) {
-    case close_reason::peer_closed:
-        return "peer_closed";
-    case close_reason::peer_reset:
-        return "peer_reset";
-    case close_reason::handler_returned:
-        return "handler_returned";
-    case close_reason::handler_failed:
-        return "handler_failed";
-    case close_reason::idle_timeout:
-        return "idle_timeout";
-    case close_reason::pre_open_timeout:
-        return "pre_open_timeout";
-    case close_reason::tls_handshake_failed:
-        return "tls_handshake_failed";
-    case close_reason::proxy_header_invalid:
-        return "proxy_header_invalid";
-    case close_reason::write_timeout:
-        return "write_timeout";
-    case close_reason::deadline_exceeded:
-        return "deadline_exceeded";
-    case close_reason::max_lifetime:
-        return "max_lifetime";
-    case close_reason::rate_too_low:
-        return "rate_too_low";
-    case close_reason::rejected_by_limit:
-        return "rejected_by_limit";
-    case close_reason::evicted:
-        return "evicted";
-    case close_reason::drained:
-        return "drained";
-    case close_reason::shutdown_timeout:
-        return "shutdown_timeout";
-    case close_reason::server_closed:
-        return "server_closed";
-    case close_reason::transport_error:
-        return "transport_error";
-    }
-    return "unknown";
+    return detail::name_in(detail::close_reason_names, reason);
 }
 
 namespace detail

@@ -224,66 +224,50 @@ struct server_stats
     }
 };
 
+namespace detail
+{
+/// In the order of the enumerators.
+inline constexpr std::string_view server_state_names[] = {
+    "created",
+    "running",
+    "draining",
+    "stopped",
+};
+} // namespace detail
+
 /// The enumerator's name.
 constexpr std::string_view to_string(server_state state) noexcept
 {
-    switch (state) {
-    case server_state::created:
-        return "created";
-    case server_state::running:
-        return "running";
-    case server_state::draining:
-        return "draining";
-    case server_state::stopped:
-        return "stopped";
-    }
-    return "unknown";
+    return detail::name_in(detail::server_state_names, state);
 }
+
+namespace detail
+{
+/// In the order of the enumerators.
+inline constexpr std::string_view connection_event_kind_names[] = {
+    "accepted", "opened", "read", "close_read", "write", "close_write", "closed",
+};
+} // namespace detail
 
 /// The enumerator's name.
 constexpr std::string_view to_string(connection_event_kind kind) noexcept
 {
-    switch (kind) {
-    case connection_event_kind::accepted:
-        return "accepted";
-    case connection_event_kind::opened:
-        return "opened";
-    case connection_event_kind::read:
-        return "read";
-    case connection_event_kind::close_read:
-        return "close_read";
-    case connection_event_kind::write:
-        return "write";
-    case connection_event_kind::close_write:
-        return "close_write";
-    case connection_event_kind::closed:
-        return "closed";
-    }
-    return "unknown";
+    return detail::name_in(detail::connection_event_kind_names, kind);
 }
+
+namespace detail
+{
+/// In the order of the enumerators.
+inline constexpr std::string_view server_event_kind_names[] = {
+    "listening", "paused",       "resumed",       "draining",
+    "stopped",   "tls_reloaded", "limit_reached", "option_refused",
+};
+} // namespace detail
 
 /// The enumerator's name.
 constexpr std::string_view to_string(server_event_kind kind) noexcept
 {
-    switch (kind) {
-    case server_event_kind::listening:
-        return "listening";
-    case server_event_kind::paused:
-        return "paused";
-    case server_event_kind::resumed:
-        return "resumed";
-    case server_event_kind::draining:
-        return "draining";
-    case server_event_kind::stopped:
-        return "stopped";
-    case server_event_kind::tls_reloaded:
-        return "tls_reloaded";
-    case server_event_kind::limit_reached:
-        return "limit_reached";
-    case server_event_kind::option_refused:
-        return "option_refused";
-    }
-    return "unknown";
+    return detail::name_in(detail::server_event_kind_names, kind);
 }
 } // namespace FAIRLEAD_NAMESPACE
 

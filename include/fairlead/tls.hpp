@@ -10,6 +10,7 @@
 #include <fairlead/detail/tls/admission.hpp>
 #include <fairlead/detail/tls/flood.hpp>
 #include <fairlead/detail/tls/loading.hpp>
+#include <fairlead/detail/util/ascii.hpp>
 #include <fairlead/detail/util/integer_cast.hpp>
 #include <fairlead/error.hpp>
 
@@ -157,14 +158,10 @@ private:
                X509_check_host(certificate, name.data(), name.size(), 0, nullptr) == 1;
     }
 
-    // ASCII on purpose: names on the wire are. A final dot says "absolute": the same name.
+    // A final dot says "absolute": the same name.
     static std::string folded(std::string_view name)
     {
-        std::string text(name.substr(0, name.size() - (name.ends_with('.') ? 1 : 0)));
-        for (char& c : text) {
-            c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-        }
-        return text;
+        return lower_case(std::string(name.substr(0, name.size() - (name.ends_with('.') ? 1 : 0))));
     }
 
     SSL_CTX* default_;

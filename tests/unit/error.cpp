@@ -2,6 +2,7 @@
 
 #include "tests/support/catch.hpp"
 #include <fairlead/error.hpp>
+#include <fairlead/event.hpp>
 
 #include <cstddef>
 #include <set>
@@ -137,4 +138,22 @@ TEST_CASE("a close reason's text is the enumerator's name", "[error]")
         CHECK(to_string(static_cast<close_reason>(i)) == names[i]);
     }
     CHECK(to_string(static_cast<close_reason>(names.size())) == "unknown");
+}
+
+TEST_CASE("the text of a state and of an event's kind is the enumerator's name", "[error]")
+{
+    using connection = fairlead::connection_event_kind;
+    using server = fairlead::server_event_kind;
+    CHECK(to_string(fairlead::server_state::created) == "created");
+    CHECK(to_string(fairlead::server_state::draining) == "draining");
+    CHECK(to_string(fairlead::server_state::stopped) == "stopped");
+    CHECK(to_string(connection::accepted) == "accepted");
+    CHECK(to_string(connection::close_read) == "close_read");
+    CHECK(to_string(connection::close_write) == "close_write");
+    CHECK(to_string(connection::closed) == "closed");
+    CHECK(to_string(server::listening) == "listening");
+    CHECK(to_string(server::draining) == "draining");
+    CHECK(to_string(server::tls_reloaded) == "tls_reloaded");
+    CHECK(to_string(server::option_refused) == "option_refused");
+    CHECK(to_string(static_cast<server>(99)) == "unknown");
 }

@@ -23,6 +23,7 @@
 #include <fairlead/detail/server/retry_pause.hpp>
 #include <fairlead/detail/server/runs.hpp>
 #include <fairlead/detail/server/shard_roster.hpp>
+#include <fairlead/detail/util/ascii.hpp>
 #include <fairlead/detail/util/buffer_pool.hpp>
 #include <fairlead/detail/util/byte_buffer.hpp>
 #include <fairlead/detail/util/intrusive_list.hpp>

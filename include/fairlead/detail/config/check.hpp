@@ -7,6 +7,7 @@
 #include <fairlead/config.hpp>
 #include <fairlead/detail/config/address.hpp>
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/util/ascii.hpp>
 #include <fairlead/error.hpp>
 
 #include <algorithm>
@@ -173,16 +174,6 @@ private:
             name.remove_prefix(2);
         }
         return is_host_name(name);
-    }
-
-    static std::string lower_case(std::string text)
-    {
-        for (char& c : text) {
-            if (c >= 'A' && c <= 'Z') {
-                c = static_cast<char>(c - 'A' + 'a');
-            }
-        }
-        return text;
     }
 
     // Says nothing of the value: it may be a private key.

@@ -98,7 +98,8 @@ public:
         std::error_code told = life_.end.stop_code();
         if (is_open()) {
             tell_of_output();
-            if (error || life_.output.unsent() != 0 || life_.input.must_end()) { // not the usual end
+            if (error || life_.output.unsent() != 0 ||
+                life_.input.must_end()) { // not the usual end
                 perform(life_.write_ends(error));
             }
             told = explain(error);
