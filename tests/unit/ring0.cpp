@@ -26,6 +26,7 @@
 #include <fairlead/detail/util/intrusive_list.hpp>
 #include <fairlead/detail/util/intrusive_ref.hpp>
 #include <fairlead/detail/util/ip_address.hpp>
+#include <fairlead/detail/util/shared_text.hpp>
 #include <fairlead/detail/util/wheel_timer.hpp>
 #include <fairlead/endpoint.hpp>
 #include <fairlead/error.hpp>
