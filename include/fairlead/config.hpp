@@ -256,7 +256,7 @@ struct server_config
 /// How clients get to the shards.
 enum class client_distribution
 {
-    /// By the kernel where it can, else round robin.
+    /// By the kernel where it can, else round robin; round robin for Unix sockets and adopted ones.
     automatic,
     /// Each shard listens on the same port (`SO_REUSEPORT`), and the kernel spreads clients by a
     /// hash of their address: no hand-over, and with few clients uneven. Linux.

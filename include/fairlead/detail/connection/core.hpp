@@ -8,8 +8,6 @@
 #include <fairlead/detail/connection/state.hpp>
 #include <fairlead/detail/namespace.hpp>
 
-#include <asio/ip/tcp.hpp>
-
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -34,9 +32,7 @@ class connection_core : public connection_state,
 public:
     using milliseconds = std::chrono::milliseconds;
 
-    connection_core(
-        shard& owner, const asio::ip::tcp::endpoint& remote_endpoint,
-        connection& as_handlers_see_it)
+    connection_core(shard& owner, const endpoint& remote_endpoint, connection& as_handlers_see_it)
         : connection_state(owner, remote_endpoint, as_handlers_see_it),
           node(&connection_core::deadline_passed)
     {

@@ -46,9 +46,7 @@ public:
         closed,
     };
 
-    connection_state(
-        shard& owner, const asio::ip::tcp::endpoint& remote_endpoint,
-        connection& as_handlers_see_it)
+    connection_state(shard& owner, const endpoint& remote_endpoint, connection& as_handlers_see_it)
         : connection_record(owner, remote_endpoint, as_handlers_see_it), stream(server.reactor)
     {}
 
