@@ -5,7 +5,7 @@
 #include "support/certificates.hpp"
 #include "support/client.hpp"
 #include "support/server_fixture.hpp"
-#include <fairlead/sharded_server.hpp>
+#include <fairlead/serve.hpp>
 
 #include <arpa/inet.h>
 #include <chrono>
@@ -254,6 +254,23 @@ TEST_CASE("shards share an adopted socket", "[adopt][shards][unix]")
     server.start(); // each on a port of the configured address
     CHECK(server.local_endpoint().is_ip());
     CHECK(server.local_endpoint().port() != port);
+}
+
+TEST_CASE("serve() takes over sockets as well", "[adopt][serve]")
+{
+    descriptor made = tcp_socket();
+    const auto port = test::adopted_listeners::port_of(made.get());
+    bool is_echoed = false;
+    fairlead::serve(
+        test::echo, test::local_config(),
+        {.shards = {.threads = 2},
+         .on_start =
+             [&](fairlead::running_server& server) {
+                 is_echoed = echoes(test::client(port));
+                 server.close();
+             },
+         .adopted_listeners = {made.release()}});
+    CHECK(is_echoed);
 }
 
 TEST_CASE("the kernel does not spread the clients of an adopted socket", "[adopt][shards]")

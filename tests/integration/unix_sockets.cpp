@@ -718,10 +718,9 @@ TEST_CASE("the shards of a server take turns at one Unix socket", "[unix][shards
     const place here;
     std::atomic<int> copies = 0;
     const shard_teller handler(copies);
-    fairlead::sharded_server server(handler, here.config(), {.threads = 3});
     test::event_log log;
+    fairlead::sharded_server server(handler, here.config(), {.threads = 3});
     log.attach(server);
-    std::set<int> numbers;
     for (int run = 1; run <= 2; ++run) {
         server.start();
         CHECK(log.count(server_event_kind::listening) == static_cast<std::size_t>(run));

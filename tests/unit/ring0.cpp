@@ -31,6 +31,7 @@
 #include <fairlead/endpoint.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/event.hpp>
+#include <fairlead/peer_credentials.hpp>
 #include <fairlead/version.hpp>
 
 #if defined(ASIO_VERSION) || defined(ASIO_DETAIL_CONFIG_HPP)

@@ -59,39 +59,72 @@ auto account_number(
         error = look_up(text.c_str(), &entry, room.data(), room.size(), &found);
     }
     if (found == nullptr) {
-        refuse(error == 0 ? "there is no such name" : std::system_category().message(error));
+        const bool is_unknown = error == 0 || error == ENOENT || error == ESRCH;
+        refuse(is_unknown ? "there is no such name" : std::system_category().message(error));
     }
     return number_of(entry);
 }
 
-/// Of a file that was bound and does not listen yet: until then nobody can connect, so whatever the
-/// umask has given it for a moment does not count. (The umask itself is the whole process's, and not
-/// ours to change.) Throws `std::system_error`.
-inline void set_permissions(const std::string& path, const unix_socket_config& config)
+/// Names looked up, which may take its time.
+class socket_permissions
 {
-    const auto owner = account_number<::passwd>(
-        "unix_socket.owner", config.owner, &::getpwnam_r,
-        [](const ::passwd& entry) { return entry.pw_uid; });
-    const auto group = account_number<::group>(
-        "unix_socket.group", config.group, &::getgrnam_r,
-        [](const ::group& entry) { return entry.gr_gid; });
-    const auto refuse = [&path](std::string_view what) {
-        throw std::system_error(
-            native::last_error(),
-            "cannot set the " + std::string(what) + " of " + detail::quote(path));
-    };
-    // Neither follows a link that somebody has put in its place.
-    if (config.mode != 0 &&
-        ::fchmodat(
-            AT_FDCWD, path.c_str(), static_cast<::mode_t>(config.mode), AT_SYMLINK_NOFOLLOW) != 0) {
-        refuse("mode");
+public:
+    /// Throws `std::system_error` with `errc::invalid_config`.
+    explicit socket_permissions(const unix_socket_config& config)
+        : mode_(static_cast<::mode_t>(config.mode)),
+          owner_(account_number<::passwd>(
+              "unix_socket.owner", config.owner, &::getpwnam_r,
+              [](const ::passwd& entry) { return entry.pw_uid; })),
+          group_(account_number<::group>(
+              "unix_socket.group", config.group, &::getgrnam_r,
+              [](const ::group& entry) { return entry.gr_gid; }))
+    {}
+
+    /// Linux makes the file with the mode of its socket, less the umask; elsewhere this does nothing.
+    void prepare(int socket) const noexcept
+    {
+        if (mode_ != 0) {
+            static_cast<void>(::fchmod(socket, mode_));
+        }
     }
-    // Second: it may be somebody else's then, whose mode we must not set.
-    if ((!config.owner.empty() || !config.group.empty()) &&
-        ::lchown(path.c_str(), owner, group) != 0) {
-        refuse("owner and group");
+
+    /// To a file that was bound and does not listen yet: until then nobody can connect, so whatever
+    /// the umask has made of it for a moment does not count. (The umask itself is the whole
+    /// process's, and not ours to change.) Throws `std::system_error`.
+    void give_to(const std::string& path) const
+    {
+        // Neither follows a link that somebody has put in its place. The first may need /proc, which
+        // a container may lack, and is left out where the mode is right.
+        if (mode_ != 0 && mode_of(path) != mode_ &&
+            ::fchmodat(AT_FDCWD, path.c_str(), mode_, AT_SYMLINK_NOFOLLOW) != 0) {
+            refuse(native::last_error(), "cannot set the mode of ", path);
+        }
+        // Second: it may be somebody else's then, whose mode we must not set.
+        const bool is_as_made =
+            owner_ == static_cast<::uid_t>(-1) && group_ == static_cast<::gid_t>(-1);
+        if (!is_as_made && ::lchown(path.c_str(), owner_, group_) != 0) {
+            refuse(native::last_error(), "cannot set the owner and group of ", path);
+        }
     }
-}
+
+private:
+    static ::mode_t mode_of(const std::string& path) noexcept
+    {
+        struct ::stat found = {};
+        ::lstat(path.c_str(), &found);
+        return found.st_mode & static_cast<::mode_t>(07777);
+    }
+
+    [[noreturn]] static void refuse(
+        const std::error_code& error, std::string what, const std::string& path)
+    {
+        throw std::system_error(error, what + detail::quote(path));
+    }
+
+    ::mode_t mode_;
+    ::uid_t owner_;
+    ::gid_t group_;
+};
 } // namespace FAIRLEAD_NAMESPACE::detail
 
 #endif // FAIRLEAD_DETAIL_SERVER_SOCKET_PERMISSIONS_HPP

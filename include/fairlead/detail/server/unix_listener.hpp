@@ -14,6 +14,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <optional>
 #include <poll.h>
 #include <string>
 #include <sys/file.h>
@@ -36,7 +37,7 @@ public:
     {
         constexpr int attempts = 200;
         try {
-            const std::string directory = path.substr(0, path.rfind('/') + 1);
+            const std::string directory = path.substr(0, path.rfind('/') + 1); // empty: none
             held_.reset(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         } catch (...) { // no memory
         }
@@ -101,10 +102,10 @@ inline std::error_code remove_stale(
         return in_use;
     }
     if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        error = native::last_error();
         why = "a file that nobody listens on is there, and cannot be removed";
-        return native::last_error();
     }
-    return {};
+    return error;
 }
 
 /// Binds `socket`, in the place of a stale file if there is one.
@@ -139,7 +140,12 @@ inline listener listen_on_unix(const endpoint& where, const server_config& confi
     native::set_flags(made.socket.get());
     const bool has_file = !where.path().starts_with('\0');
     const std::string path(where.path());
-    const directory_lock lock(path);
+    std::optional<socket_permissions> permissions;
+    if (has_file) {
+        permissions.emplace(config.unix_socket);
+        permissions->prepare(made.socket.get());
+    }
+    const directory_lock lock(has_file ? path : std::string());
     std::string why;
     if (const std::error_code error = bind_unix(made.socket.get(), where, why)) {
         refuse(error, why);
@@ -150,7 +156,7 @@ inline listener listen_on_unix(const endpoint& where, const server_config& confi
         if (error) {
             refuse(error, "its file is gone");
         }
-        set_permissions(path, config.unix_socket);
+        permissions->give_to(path);
     }
     if (::listen(made.socket.get(), longest_queue(config)) != 0) {
         refuse(native::last_error(), {});
