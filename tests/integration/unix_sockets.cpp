@@ -169,6 +169,23 @@ struct sender
     }
 };
 
+/// Answers when it has read `size` bytes, and not before: what the client takes of an answer would wake the connection.
+struct late_echo
+{
+    std::size_t size;
+
+    asio::awaitable<void> operator()(fairlead::connection& connection) const
+    {
+        std::array<char, 4096> buffer;
+        std::string all;
+        while (all.size() < size) {
+            const auto n = co_await connection.read_some(asio::buffer(buffer));
+            all.append(buffer.data(), n);
+        }
+        co_await connection.write(asio::buffer(all));
+    }
+};
+
 /// Notes who is there.
 struct inquirer
 {
@@ -304,11 +321,11 @@ TEST_CASE(
     "a descriptor that a client sends along neither stops the stream nor stays open", "[unix]")
 {
     const place here;
-    test::running_server running(test::echo, here.config());
+    const std::string expected = "with one, withoutwith one, withoutwith one, without";
+    test::running_server running(late_echo{expected.size()}, here.config());
     running.start();
     test::client client(here.path());
-    client.send("0");
-    CHECK(client.receive(1) == "0");
+    REQUIRE(running.log.wait_for(connection_event_kind::opened));
     const std::size_t before = test::open_descriptors();
     // All of it is there before the server can read: its reads stop behind each of them.
     running.on_shard([&] {
@@ -317,7 +334,7 @@ TEST_CASE(
             client.send("without");
         }
     });
-    CHECK(client.receive(51) == "with one, withoutwith one, withoutwith one, without");
+    CHECK(client.receive(expected.size()) == expected);
     CHECK(test::open_descriptors() == before);
 }
 
