@@ -24,7 +24,8 @@ enum class limit_policy
 {
     /// Stop accepting; clients wait in the kernel's queue until a connection closes.
     pause,
-    /// Accept it and close it at once with a reset: cheap, and the client knows immediately.
+    /// Accept it and close it at once with a reset: cheap, and the client knows immediately. (Unix
+    /// sockets have no reset: there it is an end of the stream.)
     reject,
     /// Close a connection and serve the new client in its place: first one whose handler has not
     /// read anything yet (in its TLS handshake, or silent since it came; the oldest first), on
@@ -166,6 +167,21 @@ struct socket_config
     bool mptcp = false;
 };
 
+/// The file of a Unix socket, where `server_config::address` names one; abstract names
+/// (`"unix:@name"`) have no file, and any process of the network namespace may connect to them. Who
+/// may connect is who may write the file and search its directory (unix(7)); that holds from the
+/// first client on: owner and mode are set before the socket listens.
+struct unix_socket_config
+{
+    /// Permissions of the file. Default: the owner alone may connect. 0: what the process's umask
+    /// leaves of 0777. Up to 0777, of which the write bits count.
+    int mode = 0600;
+    /// Its owner: a user's name or number. Empty: the process's. Another one takes privileges.
+    std::string owner = {};
+    /// Its group: a name or a number. Empty: the process's, or the directory's.
+    std::string group = {};
+};
+
 /// Everything a server is told. An aggregate for designated initialisers:
 /// \code
 /// fairlead::server_config config{
@@ -179,6 +195,11 @@ struct server_config
     /// Names are resolved when the server opens (hosts and services: `"localhost:http"`). Of a host
     /// name with several addresses the server listens on each, those of a family excepted that the
     /// machine does not have. Port 0: any free port, the same for each address.
+    ///
+    /// `"unix:/run/app.sock"`: a Unix socket, by its absolute path of at most 107 bytes (103 on
+    /// macOS); `"unix:@name"`: an abstract one of Linux. A socket file that is there already is
+    /// replaced when nobody listens on it, which connecting to it tells; a file that is no socket
+    /// never is. The file is removed when the server stops listening, if it is still its own.
     std::string address = ":0";
     /// Clients that the kernel may queue before they are accepted. 0: the kernel's maximum. More
     /// than the kernel allows is cut by it, and a server event says so.
@@ -220,9 +241,11 @@ struct server_config
     /// and for each part of a write that has to wait for room.
     bool io_events = false;
 
-    /// Socket options.
+    /// Socket options. Of a Unix socket the buffer sizes alone count.
     socket_config socket = {};
-    /// TLS; empty: plain TCP.
+    /// The file of a Unix socket.
+    unix_socket_config unix_socket = {};
+    /// TLS; empty: none.
     std::optional<tls_config> tls = {};
     /// Serve plain clients on the same port: a client whose first byte is that of a TLS handshake
     /// (0x16) gets TLS, any other its handler at once; `connection::tls()` tells them apart. A
@@ -233,7 +256,7 @@ struct server_config
 /// How clients get to the shards.
 enum class client_distribution
 {
-    /// By the kernel where it can, else round robin.
+    /// By the kernel where it can, else round robin; round robin for Unix sockets and adopted ones.
     automatic,
     /// Each shard listens on the same port (`SO_REUSEPORT`), and the kernel spreads clients by a
     /// hash of their address: no hand-over, and with few clients uneven. Linux.

@@ -8,15 +8,17 @@
 #include <fairlead/detail/connection/io.hpp>
 #include <fairlead/detail/connection/session.hpp>
 #include <fairlead/detail/connection/verbs.hpp>
+#include <fairlead/detail/io/credentials.hpp>
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/util/asio.hpp>
+#include <fairlead/endpoint.hpp>
+#include <fairlead/peer_credentials.hpp>
 #include <fairlead/tls.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/buffer.hpp>
-#include <asio/ip/tcp.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
@@ -25,6 +27,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <system_error>
@@ -38,7 +41,7 @@ class connection;
 namespace detail
 {
 connection_operations& core_of(connection& connection) noexcept;
-connection_ref make_connection(shard& server, const asio::ip::tcp::endpoint& remote);
+connection_ref make_connection(shard& server, const endpoint& remote);
 } // namespace detail
 
 /// What `connection::shutdown_send` returns: may be awaited, and may be ignored.
@@ -267,7 +270,10 @@ public:
         core_.close_by_handler(why);
     }
 
-    /// Ends the connection with a reset (RST); what the peer has not received yet is lost.
+    /// Ends the connection with a reset (RST); what the peer has not received yet is lost. Unix
+    /// sockets have no reset: what was written stays readable, and its end looks orderly unless
+    /// something was left unread here. So it is wherever this library resets a connection; TLS, and
+    /// framed protocols, tell a cut stream all the same.
     void abort() noexcept
     {
         core_.abort_by_handler();
@@ -329,7 +335,8 @@ public:
         return core_.id();
     }
 
-    /// The client, as it was when it was accepted: valid also when it is gone.
+    /// The client, as it was when it was accepted: valid also when it is gone. Of a Unix socket's
+    /// client mostly one without a path (`"unix:"`): few bind a name of their own.
     endpoint remote_endpoint() const noexcept
     {
         return core_.remote;
@@ -339,6 +346,15 @@ public:
     endpoint local_endpoint() const noexcept
     {
         return core_.local;
+    }
+
+    /// The process that connected to a Unix socket, and its user; empty on TCP, when the connection
+    /// is closed, and where the system does not tell.
+    std::optional<fairlead::peer_credentials> peer_credentials() const noexcept
+    {
+        return core_.remote.is_unix()
+                   ? detail::native::credentials_of_peer(core_.stream.native_handle())
+                   : std::nullopt;
     }
 
     /// Payload so far; under TLS the plaintext.
@@ -369,11 +385,10 @@ private:
     friend detail::connection_operations& detail::core_of(connection& connection) noexcept;
 
     friend detail::connection_ref detail::make_connection(
-        detail::shard& server, const asio::ip::tcp::endpoint& remote);
+        detail::shard& server, const endpoint& remote);
 
     /// Connections are made by their server, and destroy themselves.
-    connection(detail::shard& server, const asio::ip::tcp::endpoint& remote)
-        : core_(server, remote, *this)
+    connection(detail::shard& server, const endpoint& remote) : core_(server, remote, *this)
     {}
 
     ~connection() = default;
@@ -399,7 +414,7 @@ inline connection_operations& core_of(connection& connection) noexcept
     return connection.core_;
 }
 
-inline connection_ref make_connection(shard& server, const asio::ip::tcp::endpoint& remote)
+inline connection_ref make_connection(shard& server, const endpoint& remote)
 {
     return connection_ref((new connection(server, remote))->core_);
 }

@@ -6,6 +6,7 @@
 
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/util/ip_address.hpp>
+#include <fairlead/detail/util/shared_text.hpp>
 
 #include <compare>
 #include <concepts>
@@ -13,7 +14,6 @@
 #include <cstdint>
 #include <functional>
 #include <iosfwd>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -38,7 +38,8 @@ concept foreign_ip_endpoint = requires(const T& endpoint)
 };
 } // namespace detail
 
-/// Where a socket is bound, or who talks to it. Made of nothing it is `none`: nowhere.
+/// Where a socket is bound, or who talks to it. Made of nothing it is `none`: nowhere. Copying it
+/// does not fail.
 class endpoint
 {
 public:
@@ -61,35 +62,13 @@ public:
     {
         endpoint made;
         made.kind_ = kind::unix_path;
-        if (!path.empty()) {
-            made.path_ = std::make_unique<const std::string>(path);
-        }
+        made.path_ = detail::shared_text(path);
         return made;
     }
 
     template <detail::foreign_ip_endpoint Foreign>
     endpoint(const Foreign& other) noexcept : endpoint(ip_address(other.address()), other.port())
     {}
-
-    endpoint(const endpoint& other)
-        : address_(other.address_),
-          port_(other.port_),
-          kind_(other.kind_),
-          path_(other.path_ ? std::make_unique<const std::string>(*other.path_) : nullptr)
-    {}
-
-    endpoint(endpoint&&) noexcept = default;
-
-    endpoint& operator=(const endpoint& other)
-    {
-        if (this != &other) {
-            *this = endpoint(other);
-        }
-        return *this;
-    }
-
-    endpoint& operator=(endpoint&&) noexcept = default;
-    ~endpoint() = default;
 
     /// Throws `std::system_error` (`std::errc::address_family_not_supported`) when it is not IP.
     template <detail::foreign_ip_endpoint Foreign>
@@ -146,7 +125,7 @@ public:
     /// Empty when it is not a Unix path, or has no name.
     std::string_view path() const noexcept
     {
-        return path_ ? std::string_view(*path_) : std::string_view();
+        return path_.view();
     }
 
     /// "127.0.0.1:80", "[::1]:80", "unix:/run/app.sock", "unix:" without a name, "unix:@name" for an
@@ -190,7 +169,7 @@ private:
     ip_address address_;
     std::uint16_t port_ = 0;
     kind kind_ = kind::none;
-    std::unique_ptr<const std::string> path_; // null: none, and no allocation
+    detail::shared_text path_;
 };
 
 inline std::string endpoint::to_string() const

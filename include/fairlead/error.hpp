@@ -17,7 +17,8 @@ namespace FAIRLEAD_NAMESPACE
 /// `code == std::errc::timed_out` holds for each of the timeouts.
 enum class errc
 {
-    /// The address is not `"host:port"`, `":port"` or `"[v6]:port"`, or its name did not resolve.
+    /// The address is not `"host:port"`, `":port"`, `"[v6]:port"` or `"unix:/path"`, or its name did
+    /// not resolve.
     invalid_address = 1,
     /// The handler is a null function pointer or an empty `std::function`.
     invalid_handler,

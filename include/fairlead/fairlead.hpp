@@ -17,10 +17,12 @@
 #include <fairlead/config.hpp>
 #include <fairlead/connection.hpp>
 #include <fairlead/deadline_wheel.hpp>
+#include <fairlead/endpoint.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/event.hpp>
 #include <fairlead/handler.hpp>
 #include <fairlead/hooks.hpp>
+#include <fairlead/peer_credentials.hpp>
 #include <fairlead/running_server.hpp>
 #include <fairlead/serve.hpp>
 #include <fairlead/server.hpp>

@@ -28,9 +28,9 @@ struct hooks
     std::function<void(const connection_event&)> on_connection = {};
     /// Each step of the server.
     std::function<void(const server_event&)> on_server = {};
-    /// Each accepted socket, before anything else happens to it and after the options of
+    /// Each accepted TCP socket, before anything else happens to it and after the options of
     /// `socket_config` are set: for options that fairlead does not know. Closing it drops the
-    /// client.
+    /// client. Not called for clients of Unix sockets.
     std::function<void(asio::ip::tcp::socket&)> on_socket = {};
 };
 

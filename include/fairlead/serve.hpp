@@ -15,6 +15,7 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace FAIRLEAD_NAMESPACE
 {
@@ -30,6 +31,9 @@ struct serve_config
     /// which may be looked at and stopped from any thread until `serve` returns. Clients are served
     /// and signals are heard meanwhile. What it throws, `serve` throws, once everything is closed.
     std::function<void(running_server&)> on_start = {};
+    /// Sockets that listen already, to be served in place of `server_config::address`, as
+    /// `tcp_server::adopt_listener` says: of systemd those from descriptor 3 on. Empty: none.
+    std::vector<int> adopted_listeners = {};
 };
 
 namespace detail
@@ -97,6 +101,9 @@ drain_report serve(Handler handler, server_config config = {}, serve_config opti
     server.on_connection(std::move(options.hooks.on_connection));
     server.on_server(std::move(options.hooks.on_server));
     server.on_socket(std::move(options.hooks.on_socket));
+    for (const int each : options.adopted_listeners) {
+        server.adopt_listener(each);
+    }
     running_server handle(server);
 
     signal_actions actions{

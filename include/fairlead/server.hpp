@@ -1,4 +1,4 @@
-// fairlead: tcp_server, a TCP server on one port and one single-threaded io_context.
+// fairlead: tcp_server, a server on one address, TCP or Unix, and one single-threaded io_context.
 // For all cores there is sharded_server.hpp; for main(), serve.hpp.
 
 #ifndef FAIRLEAD_SERVER_HPP
@@ -92,7 +92,8 @@ public:
         core_->settable_hooks().on_server = std::move(hook);
     }
 
-    /// Runs right after accept, before anything else happens to the socket.
+    /// Runs right after accept, before anything else happens to the socket. Not called for clients
+    /// of Unix sockets.
     void on_socket(std::function<void(asio::ip::tcp::socket&)> hook)
     {
         core_->settable_hooks().on_socket = std::move(hook);
@@ -100,8 +101,9 @@ public:
 
     /// Binds and listens, so that the port is known; clients wait until `start()`. Resolves names,
     /// which may block. Throws `std::system_error`: `errc::already_running` when it is open,
-    /// `errc::invalid_address` when the name does not resolve, else the kernel's code
-    /// (`std::errc::address_in_use`, `permission_denied`).
+    /// `errc::invalid_address` when the name does not resolve, `errc::invalid_config` when
+    /// `unix_socket_config` names nobody, else the kernel's code (`std::errc::address_in_use`,
+    /// `permission_denied`).
     void open()
     {
         core_->open();
@@ -165,7 +167,24 @@ public:
         core_->config.address = std::move(address);
     }
 
-    /// New connections get this certificate and these rules, or plain TCP when it is empty; those
+    /// Listens, from the next `open()` until it stops, on a socket that somebody else has made,
+    /// TCP or Unix, in place of the configured address: one that a parent process passes on, or
+    /// systemd (from descriptor 3 on, sd_listen_fds(3)). Called several times, on all of them.
+    ///
+    /// The descriptor is the server's from here on, which closes it when it stops; whoever holds
+    /// another one for the same socket goes on listening. It becomes non-blocking, for all who hold
+    /// it, and close-on-exec. Options of `socket_config` that hold for connections apply; those
+    /// of binding, the queue's length and the file of a Unix socket are its maker's.
+    ///
+    /// Throws `std::system_error`, and the descriptor stays the caller's: `errc::already_running`;
+    /// `std::errc::bad_file_descriptor`, `not_a_socket`; `address_family_not_supported` when it is
+    /// neither TCP nor Unix; `invalid_argument` when it is no stream socket or does not listen.
+    void adopt_listener(int fd)
+    {
+        core_->adopt_listener(fd);
+    }
+
+    /// New connections get this certificate and these rules, or no TLS when it is empty; those
     /// that exist keep theirs. Reads the files that it names. Throws `std::system_error` with
     /// `errc::invalid_tls_config` when it cannot be used: nothing changes then, and `on_error` is
     /// told.
@@ -204,8 +223,8 @@ public:
         return core_->stats();
     }
 
-    /// The bound address, of several the first; none before the first `open()`.
-    /// Stays known after the server stopped.
+    /// The bound address, of several the first; none before the first `open()`. Stays known after
+    /// the server stopped.
     endpoint local_endpoint() const
     {
         return core_->local_endpoint();

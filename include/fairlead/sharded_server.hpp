@@ -1,4 +1,4 @@
-// fairlead: sharded_server, one tcp_server per core on one port. A shard is one thread, one
+// fairlead: sharded_server, one tcp_server per core on one address. A shard is one thread, one
 // io_context and one server; shards share nothing but the connection limit and the TLS context.
 
 #ifndef FAIRLEAD_SHARDED_SERVER_HPP
@@ -50,9 +50,7 @@ public:
         if (config.tls) {
             tls = std::make_shared<tls_context>(*config.tls);
         }
-        const bool spreads_by_kernel = shards.distribution != client_distribution::round_robin &&
-                                       detail::native::has_reuse_port;
-        if (shards.distribution == client_distribution::kernel && !spreads_by_kernel) {
+        if (shards.distribution == client_distribution::kernel && !detail::native::has_reuse_port) {
             throw std::system_error(
                 make_error_code(errc::invalid_config),
                 "shard_config::distribution is kernel: this system does not spread clients");
@@ -65,7 +63,7 @@ public:
             shards_.push_back(std::make_unique<shard>(handler, config, limit, tls));
             parts.push_back(shards_.back()->server.operator->());
         }
-        group_.emplace(std::move(parts), std::move(config), spreads_by_kernel);
+        group_.emplace(std::move(parts), std::move(config), shards.distribution);
     }
 
     sharded_server(const sharded_server&) = delete;
@@ -103,8 +101,10 @@ public:
     }
 
     /// Binds and listens, every shard on the same port. A port on which another process listens is
-    /// refused with `std::errc::address_in_use`, also when that process would share it. Throws as
-    /// `tcp_server::open`.
+    /// refused with `std::errc::address_in_use`, also when that process would share it. Of a Unix
+    /// socket, or an adopted one, there is one: the first shard accepts for all and hands clients
+    /// out in turn. Throws as `tcp_server::open`; `errc::invalid_config` when
+    /// `client_distribution::kernel` was asked for and cannot be.
     void open()
     {
         group_->open();
@@ -147,6 +147,12 @@ public:
     void set_address(const std::string& address)
     {
         group_->set_address(address);
+    }
+
+    /// As `tcp_server::adopt_listener`: the first shard accepts from it, for all of them.
+    void adopt_listener(int fd)
+    {
+        group_->adopt_listener(fd);
     }
 
     /// As `tcp_server::set_tls`, for all shards.

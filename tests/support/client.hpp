@@ -4,6 +4,8 @@
 #ifndef FAIRLEAD_TESTS_SUPPORT_CLIENT_HPP
 #define FAIRLEAD_TESTS_SUPPORT_CLIENT_HPP
 
+#include "tests/support/networks.hpp"
+
 #include <arpa/inet.h>
 #include <cerrno>
 #include <cstddef>
@@ -43,25 +45,33 @@ class client
 public:
     static constexpr int patience_seconds = 10;
 
+    /// On Unix sockets `port` may stand for one (networks.hpp).
     explicit client(std::uint16_t port, const char* address = "127.0.0.1", int receive_buffer = 0)
-        : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0))
+        : client(unix_network::knows(port) ? AF_UNIX : AF_INET, receive_buffer)
     {
-        const timeval timeout{.tv_sec = patience_seconds, .tv_usec = 0};
-        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-        ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
-        if (receive_buffer > 0) {
-            ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+        if (unix_network::knows(port)) {
+            const unix_address target(unix_network::path_of(port));
+            connect(target.data(), target.size);
+            return;
         }
         sockaddr_in target{};
         target.sin_family = AF_INET;
         target.sin_port = htons(port);
         ::inet_pton(AF_INET, address, &target.sin_addr);
-        if (fd_ < 0 ||
-            ::connect(fd_, reinterpret_cast<const sockaddr*>(&target), sizeof target) != 0) {
-            const std::error_code error(errno, std::system_category());
-            close();
-            throw std::system_error(error, "connect");
+        connect(reinterpret_cast<const sockaddr*>(&target), sizeof target);
+    }
+
+    /// Of a Unix socket, by its path, or "@name". `own_path`: a name that the client binds first.
+    explicit client(const std::string& path, const std::string& own_path = {}) : client(AF_UNIX, 0)
+    {
+        if (!own_path.empty()) {
+            const unix_address own(own_path);
+            if (::bind(fd_, own.data(), own.size) != 0) {
+                fail("bind");
+            }
         }
+        const unix_address target(path);
+        connect(target.data(), target.size);
     }
 
     client(client&& other) noexcept : fd_(std::exchange(other.fd_, -1))
@@ -171,6 +181,29 @@ public:
     }
 
 private:
+    client(int family, int receive_buffer) : fd_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0))
+    {
+        const timeval timeout{.tv_sec = patience_seconds, .tv_usec = 0};
+        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+        ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+        if (receive_buffer > 0) {
+            ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+        }
+    }
+
+    void connect(const sockaddr* target, socklen_t size)
+    {
+        if (fd_ < 0 || ::connect(fd_, target, size) != 0) {
+            fail("connect");
+        }
+    }
+
+    /// The destructor will do its part: another constructor has run to its end.
+    [[noreturn]] static void fail(const char* what)
+    {
+        throw std::system_error(errno, std::system_category(), what);
+    }
+
     int fd_;
 };
 } // namespace test

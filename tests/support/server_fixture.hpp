@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_TESTS_SUPPORT_SERVER_FIXTURE_HPP
 #define FAIRLEAD_TESTS_SUPPORT_SERVER_FIXTURE_HPP
 
+#include "tests/support/networks.hpp"
 #include <fairlead/server.hpp>
 
 #include <asio/co_spawn.hpp>
@@ -200,6 +201,21 @@ void let_handlers_go_on(Server& server, const event_log& log)
     }
 }
 
+/// `config` as the tests run now: on Unix sockets a free port of 127.0.0.1 is a path.
+inline fairlead::server_config on_network(fairlead::server_config config)
+{
+    if (unix_network::is_on() && config.address == "127.0.0.1:0") {
+        config.address = unix_network::next_address();
+    }
+    return config;
+}
+
+/// What stands for the port of a server in the tests.
+inline std::uint16_t port_of(const fairlead::endpoint& server)
+{
+    return server.is_unix() ? unix_network::number_of(server.path()) : server.port();
+}
+
 /// A configuration for tests: a free port of 127.0.0.1.
 inline fairlead::server_config local_config()
 {
@@ -213,7 +229,7 @@ class running_server
 {
 public:
     explicit running_server(Handler handler, fairlead::server_config config = local_config())
-        : server(context, std::move(handler), std::move(config))
+        : server(context, std::move(handler), on_network(std::move(config)))
     {
         log.attach(server);
     }
@@ -245,7 +261,7 @@ public:
 
     std::uint16_t port() const
     {
-        return server.local_endpoint().port();
+        return port_of(server.local_endpoint());
     }
 
     /// Runs `function()` on the server's thread and returns what it returns, or throws what it throws.

@@ -116,6 +116,67 @@ TEST_CASE("a malformed address is quoted together with the rule it breaks", "[ad
     }
 }
 
+TEST_CASE("\"unix:\" is followed by a path, or by '@' and an abstract name", "[address][unix]")
+{
+    using fairlead::endpoint;
+    const std::string longest(fairlead::detail::longest_unix_path - 1, 'a');
+    const std::vector<std::pair<std::string, endpoint>> table = {
+        {"unix:/run/app.sock", endpoint::of_unix("/run/app.sock")},
+        {"unix:/a", endpoint::of_unix("/a")},
+        {"unix:/with space:80", endpoint::of_unix("/with space:80")},
+        {"unix:/" + longest, endpoint::of_unix("/" + longest)},
+#if defined(__linux__)
+        {"unix:@app", endpoint::of_unix("\0app"s)},
+        {"unix:@/a", endpoint::of_unix("\0/a"s)},
+        {"unix:@a" + longest, endpoint::of_unix("\0a"s + longest)},
+#endif
+    };
+    for (const auto& [text, expected] : table) {
+        INFO(text);
+        const auto parsed = parse_address(text);
+        CHECK(parsed.problem.empty());
+        CHECK_FALSE(parsed.value);
+        REQUIRE(parsed.unix_socket);
+        CHECK(*parsed.unix_socket == expected);
+        CHECK(parsed.unix_socket->to_string() == text);
+    }
+    CHECK(parse_address("unix.:80").value); // a host may have that name
+    CHECK_FALSE(parse_address("unix.:80").unix_socket);
+}
+
+TEST_CASE("what is no path of a Unix socket is quoted with the rule it breaks", "[address][unix]")
+{
+    const std::string absolute = "behind \"unix:\" comes an absolute path";
+    const std::string zero = "a Unix socket's path has no zero byte";
+    const std::size_t most = fairlead::detail::longest_unix_path;
+    const std::string at_most =
+        "has at most " + std::to_string(most) + " bytes, this one has " + std::to_string(most + 1);
+    const std::vector<std::pair<std::string, std::string>> table = {
+        {"unix:", absolute},
+        {"unix:80", absolute},
+        {"unix:run/app.sock", absolute},
+        {"unix:./app.sock", absolute},
+        {"unix:/run/app\0.sock"s, zero},
+        {"unix:/\0"s, zero},
+        {"unix:/run/", "the path is that of a directory"},
+        {"unix:/", "the path is that of a directory"},
+        {"unix:/" + std::string(most, 'a'), "a Unix socket's path " + at_most},
+#if defined(__linux__)
+        {"unix:@", "the name behind the '@' is missing"},
+        {"unix:@a\0"s, zero},
+        {"unix:@" + std::string(most + 1, 'a'), "a Unix socket's name " + at_most},
+#endif
+    };
+    for (const auto& [text, rule] : table) {
+        const auto parsed = parse_address(text);
+        INFO(quote(text) << " gives " << parsed.problem);
+        CHECK_FALSE(parsed.value);
+        CHECK_FALSE(parsed.unix_socket);
+        CHECK(parsed.problem.starts_with(quote(text) + ": "));
+        CHECK(parsed.problem.find(rule) != std::string::npos);
+    }
+}
+
 TEST_CASE("a host name of 253 bytes is the longest", "[address]")
 {
     const std::string label = std::string(61, 'a') + '.';

@@ -77,6 +77,9 @@ TEST_CASE("the defaults are those that the documentation promises", "[config]")
     CHECK(config.linger == 3s);
     CHECK(config.drain_timeout == 30s);
     CHECK_FALSE(config.io_events);
+    CHECK(config.unix_socket.mode == 0600);
+    CHECK(config.unix_socket.owner.empty());
+    CHECK(config.unix_socket.group.empty());
     CHECK_FALSE(config.tls);
 
     const socket_config& socket = config.socket;
@@ -156,6 +159,31 @@ TEST_CASE("socket options outside what the kernel takes are refused", "[config]"
               "socket.fast_open is -1: it must be from 0 to 2147483647"},
              {[](auto& config) { config.socket.defer_accept = -1s; },
               "socket.defer_accept is -1 s: it must be from 0 s to 32767 s"}});
+}
+
+TEST_CASE("a Unix socket's mode is permission bits, and its owner a name", "[config][unix]")
+{
+    const std::string range =
+        ": it must be from 0 to 0777 (read and write for owner, group and others: 0666)";
+    check_each(
+        {.address = "unix:/run/app.sock"},
+        {{[](server_config& config) { config.unix_socket.mode = 0; }, ""},
+         {[](server_config& config) { config.unix_socket.mode = 0777; }, ""},
+         {[](server_config& config) { config.unix_socket.mode = 01000; },
+          "unix_socket.mode is 01000" + range},
+         {[](server_config& config) { config.unix_socket.mode = 600; }, // decimal, by mistake
+          "unix_socket.mode is 01130" + range},
+         {[](server_config& config) { config.unix_socket.mode = -1; },
+          "unix_socket.mode is -1" + range},
+         {[](server_config& config) { config.unix_socket.owner = "www-data"; }, ""},
+         {[](server_config& config) { config.unix_socket.owner = std::string("a\0b", 3); },
+          R"(unix_socket.owner is "a\x00b": a name or a number has no zero byte)"},
+         {[](server_config& config) { config.unix_socket.group = std::string("\0", 1); },
+          R"(unix_socket.group is "\x00": a name or a number has no zero byte)"},
+         {[](server_config& config) { config.address = "unix:app.sock"; },
+          "address is \"unix:app.sock\": behind \"unix:\" comes an absolute path, or '@' and an "
+          "abstract name",
+          errc::invalid_address}});
 }
 
 TEST_CASE("no duration is negative, and no duration overflows the clock", "[config]")

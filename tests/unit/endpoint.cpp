@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -115,6 +116,19 @@ TEST_CASE("what is no IP endpoint does not become Asio's", "[endpoint]")
     CHECK(where.port() == 0);
     CHECK(where.address().is_unspecified());
     CHECK_THROWS_AS(static_cast<asio_endpoint>(where), std::system_error);
+}
+
+TEST_CASE("copying an endpoint cannot fail, and the copies share what they say", "[endpoint]")
+{
+    STATIC_REQUIRE(std::is_nothrow_copy_constructible_v<endpoint>);
+    STATIC_REQUIRE(std::is_nothrow_copy_assignable_v<endpoint>);
+    STATIC_REQUIRE(std::is_nothrow_move_assignable_v<endpoint>);
+    auto first = endpoint::of_unix("/run/app.sock");
+    const endpoint second = first;
+    CHECK(second.path().data() == first.path().data());
+    first = endpoint();
+    CHECK(second.path() == "/run/app.sock");
+    CHECK(first.path().empty());
 }
 
 TEST_CASE("endpoints are compared, copied and hashed by what they say", "[endpoint]")

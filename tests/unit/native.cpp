@@ -6,7 +6,6 @@
 #include <fairlead/config.hpp>
 
 #include <asio/error.hpp>
-#include <asio/ip/tcp.hpp>
 
 #include <cerrno>
 #include <chrono>
@@ -101,7 +100,7 @@ TEST_CASE("where SIGPIPE is an option of the socket, a batch of accepts ends qui
     std::uint16_t port = 0;
     const descriptor listener = listening_socket(port);
     const test::client client(port);
-    asio::ip::tcp::endpoint remote;
+    fairlead::endpoint remote;
     std::error_code error;
     const auto first = macos::accept(listener.get(), remote, error);
     REQUIRE(first);
@@ -136,7 +135,7 @@ TEST_CASE("what the peer has not acknowledged is asked for under each system's n
     std::uint16_t port = 0;
     const descriptor listener = listening_socket(port);
     const test::client client(port); // reads nothing
-    asio::ip::tcp::endpoint remote;
+    fairlead::endpoint remote;
     std::error_code error;
     const auto connection = macos::accept(listener.get(), remote, error);
     REQUIRE(connection);

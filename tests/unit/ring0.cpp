@@ -29,10 +29,12 @@
 #include <fairlead/detail/util/intrusive_list.hpp>
 #include <fairlead/detail/util/intrusive_ref.hpp>
 #include <fairlead/detail/util/ip_address.hpp>
+#include <fairlead/detail/util/shared_text.hpp>
 #include <fairlead/detail/util/wheel_timer.hpp>
 #include <fairlead/endpoint.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/event.hpp>
+#include <fairlead/peer_credentials.hpp>
 #include <fairlead/version.hpp>
 
 #if defined(ASIO_VERSION) || defined(ASIO_DETAIL_CONFIG_HPP)

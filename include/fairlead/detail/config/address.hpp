@@ -1,11 +1,12 @@
-// fairlead: reads an address as users write it ("host:port"), and the defaults that depend on the
-// machine. Ring 0: nothing is resolved here; names and services go to the resolver later.
+// fairlead: reads an address as users write it ("host:port", "unix:/path"), and the defaults that
+// depend on the machine. Ring 0: nothing is resolved here; names and services go to the resolver later.
 
 #ifndef FAIRLEAD_DETAIL_CONFIG_ADDRESS_HPP
 #define FAIRLEAD_DETAIL_CONFIG_ADDRESS_HPP
 
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/util/integer_cast.hpp>
+#include <fairlead/endpoint.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -16,6 +17,9 @@
 
 #if __has_include(<sys/resource.h>)
 #include <sys/resource.h>
+#endif
+#if __has_include(<sys/un.h>)
+#include <sys/un.h>
 #endif
 
 namespace FAIRLEAD_NAMESPACE::detail
@@ -35,8 +39,10 @@ struct host_port
 struct parsed_address
 {
     std::optional<host_port> value;
-    /// Quotes the address and names the rule it breaks; empty when there is a value.
+    /// Quotes the address and names the rule it breaks; empty when there is none.
     std::string problem;
+    /// In place of a value: the Unix socket of "unix:/path" or "unix:@name".
+    std::optional<endpoint> unix_socket = {};
 };
 
 /// `text` in quotation marks, fit for one line of a log: what is not printable ASCII becomes
@@ -228,10 +234,64 @@ constexpr std::string_view problem_of_host(std::string_view host) noexcept
     return "";
 }
 
-/// Splits `"host:port"`, `":port"` and `"[v6]:port"`. Nothing is resolved: a well-formed name may
-/// still not exist.
+inline constexpr std::string_view unix_prefix = "unix:";
+
+/// The longest path of a Unix socket, and the longest abstract name: beside either, the kernel's
+/// `sun_path` has room for one zero byte.
+inline constexpr std::size_t longest_unix_path =
+#if __has_include(<sys/un.h>)
+    sizeof(::sockaddr_un::sun_path) - 1;
+#else
+    103;
+#endif
+
+/// The rule that `path`, behind "unix:", breaks, or nothing. It is absolute, because the working
+/// directory may be another one when the socket is removed, and because "unix:80" is more likely
+/// meant for a port.
+inline std::string problem_of_unix_path(std::string_view path)
+{
+    const bool is_abstract = path.starts_with('@');
+#if !defined(__linux__)
+    if (is_abstract) {
+        return "abstract names (\"unix:@name\") are Linux's alone";
+    }
+#endif
+    if (!is_abstract && !path.starts_with('/')) {
+        return "behind \"unix:\" comes an absolute path, or '@' and an abstract name";
+    }
+    if (path.find('\0') != std::string_view::npos) {
+        return "a Unix socket's path has no zero byte";
+    }
+    const std::size_t size = path.size() - (is_abstract ? 1 : 0);
+    if (size > longest_unix_path) {
+        return "a Unix socket's " + std::string(is_abstract ? "name" : "path") + " has at most " +
+               std::to_string(longest_unix_path) + " bytes, this one has " + std::to_string(size);
+    }
+    if (is_abstract && size == 0) {
+        return "the name behind the '@' is missing";
+    }
+    return !is_abstract && path.ends_with('/') ? "the path is that of a directory" : "";
+}
+
+inline parsed_address parse_unix_address(std::string_view text)
+{
+    std::string path(text.substr(unix_prefix.size()));
+    if (const std::string rule = problem_of_unix_path(path); !rule.empty()) {
+        return {{}, quote(text) + ": " + rule};
+    }
+    if (path.front() == '@') {
+        path.front() = '\0'; // as the kernel has it
+    }
+    return {{}, {}, endpoint::of_unix(path)};
+}
+
+/// Splits `"host:port"`, `":port"` and `"[v6]:port"`; takes `"unix:/path"` and `"unix:@name"`.
+/// Nothing is resolved: a well-formed name may still not exist.
 inline parsed_address parse_address(std::string_view text)
 {
+    if (text.starts_with(unix_prefix)) {
+        return parse_unix_address(text);
+    }
     const auto refuse = [text](std::string_view rule) {
         return parsed_address{{}, quote(text) + ": " + std::string(rule)};
     };

@@ -11,8 +11,10 @@
 #include <fairlead/error.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdio>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -28,7 +30,8 @@ class config_checker
 public:
     void check_server(const server_config& config)
     {
-        if (const parsed_address address = parse_address(config.address); !address.value) {
+        const parsed_address address = parse_address(config.address);
+        if (!address.problem.empty()) {
             add(errc::invalid_address, "address is " + address.problem);
         }
         require_range("backlog", config.backlog, 0, std::numeric_limits<int>::max());
@@ -46,6 +49,7 @@ public:
         require_duration("drain_timeout", config.drain_timeout, "0 waits until all are done");
 
         check_socket(config.socket);
+        check_unix_socket(config.unix_socket);
         if (config.tls_detect && !config.tls) {
             add("tls_detect is true: it needs tls, which is empty");
         }
@@ -78,6 +82,17 @@ private:
         require_range("socket.send_buffer", socket.send_buffer, 0, int_max);
         require_range("socket.fast_open", socket.fast_open, 0, int_max);
         require_range("socket.defer_accept", socket.defer_accept, 0s, longest_keep_alive);
+    }
+
+    void check_unix_socket(const unix_socket_config& socket)
+    {
+        constexpr int all = 0777;
+        if (socket.mode < 0 || socket.mode > all) {
+            add("unix_socket.mode is " + to_octal(socket.mode) +
+                ": it must be from 0 to 0777 (read and write for owner, group and others: 0666)");
+        }
+        require_name("unix_socket.owner", socket.owner);
+        require_name("unix_socket.group", socket.group);
     }
 
     void check_tls(const tls_config& tls)
@@ -186,6 +201,14 @@ private:
         }
     }
 
+    void require_name(std::string_view member, const std::string& value)
+    {
+        if (value.find('\0') != std::string::npos) {
+            add(std::string(member) + " is " + detail::quote(value) +
+                ": a name or a number has no zero byte");
+        }
+    }
+
     template <typename Value>
     void require_range(std::string_view member, Value value, Value low, Value high)
     {
@@ -220,6 +243,13 @@ private:
             ": it is none of the enumerators, which are 0 to " +
             std::to_string(static_cast<int>(last)));
         return false;
+    }
+
+    static std::string to_octal(int value)
+    {
+        std::array<char, 16> digits = {};
+        std::snprintf(digits.data(), digits.size(), "0%o", static_cast<unsigned>(value));
+        return value < 0 ? std::to_string(value) : digits.data();
     }
 
     static std::string to_text(int value)

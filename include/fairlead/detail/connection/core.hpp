@@ -11,8 +11,6 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/util/sleeper.hpp>
 
-#include <asio/ip/tcp.hpp>
-
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -37,9 +35,7 @@ public:
     using milliseconds = std::chrono::milliseconds;
     using phase = lifecycle::phase;
 
-    connection_core(
-        shard& owner, const asio::ip::tcp::endpoint& remote_endpoint,
-        connection& as_handlers_see_it)
+    connection_core(shard& owner, const endpoint& remote_endpoint, connection& as_handlers_see_it)
         : connection_record(owner, remote_endpoint, as_handlers_see_it),
           node(&connection_core::deadline_passed),
           stream(server.reactor)

@@ -37,7 +37,7 @@ public:
     /// What has left this side, as the peer's kernel sees it.
     struct outgoing
     {
-        /// Bytes acknowledged; never shrinks.
+        /// Bytes acknowledged; another number when some more are.
         std::uint64_t acknowledged = 0;
         /// Some are not acknowledged yet.
         bool pending = false;

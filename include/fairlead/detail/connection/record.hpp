@@ -15,8 +15,6 @@
 #include <fairlead/detail/util/wait_list.hpp>
 #include <fairlead/tls.hpp>
 
-#include <asio/ip/tcp.hpp>
-
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -58,9 +56,7 @@ public:
     using clock = shard::clock;
     using time_point = shard::time_point;
 
-    connection_record(
-        shard& owner, const asio::ip::tcp::endpoint& remote_endpoint,
-        connection& as_handlers_see_it)
+    connection_record(shard& owner, const endpoint& remote_endpoint, connection& as_handlers_see_it)
         : server(owner),
           face(as_handlers_see_it),
           remote(native::unmapped(remote_endpoint)),

@@ -78,8 +78,9 @@ public:
         has_room_ = true;
     }
 
-    /// The peer has finished or reset, or has sent urgent data, at which a read stops short: that
-    /// the kernel gave less than it was asked for proves nothing any more.
+    /// The peer has finished or reset, or has sent urgent data, at which a read stops short; or it
+    /// is a Unix socket's, where one stops behind a message with descriptors. That the kernel gave
+    /// less than it was asked for proves nothing any more.
     void ends() noexcept
     {
         ends_ = true;

@@ -5,17 +5,19 @@
 #define FAIRLEAD_DETAIL_IO_NATIVE_HPP
 
 #include <fairlead/detail/io/attempt.hpp>
+#include <fairlead/detail/io/socket_address.hpp>
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/util/integer_cast.hpp>
 
 #include <asio/buffer.hpp>
 #include <asio/error.hpp>
-#include <asio/ip/tcp.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <fcntl.h>
+#include <iterator>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <optional>
@@ -101,19 +103,25 @@ inline descriptor open_reserve() noexcept
     return descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
-/// Takes one client from the listening socket: close-on-exec, not blocking. `EINTR` is retried.
-inline descriptor accept(
-    int listener, asio::ip::tcp::endpoint& remote, std::error_code& error) noexcept
+/// A descriptor that an exec closes, and whose calls do not wait.
+inline void set_flags(int fd) noexcept
+{
+    ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+/// Takes one client from the listening socket: close-on-exec, not blocking. `EINTR` is retried. A
+/// Unix client that has bound no name of its own, as most, is one without a path.
+inline descriptor accept(int listener, endpoint& remote, std::error_code& error) noexcept
 {
     for (;;) {
-        auto size = integer_cast<socklen_t>(remote.capacity());
+        socket_address from;
 #if defined(__linux__) || defined(__FreeBSD__)
-        const int fd = ::accept4(listener, remote.data(), &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        const int fd = ::accept4(listener, from.data(), &from.size(), SOCK_CLOEXEC | SOCK_NONBLOCK);
 #else
-        const int fd = ::accept(listener, remote.data(), &size);
+        const int fd = ::accept(listener, from.data(), &from.size());
         if (fd >= 0) {
-            ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-            ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+            set_flags(fd);
         }
 #endif
         if (fd >= 0) {
@@ -121,7 +129,7 @@ inline descriptor accept(
             const int on = 1;
             ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
 #endif
-            remote.resize(size);
+            remote = from.to_endpoint();
             error.clear();
             return descriptor(fd);
         }
@@ -133,41 +141,43 @@ inline descriptor accept(
 }
 
 /// Makes the next close of the socket a reset, which discards what the kernel still holds for it.
+/// Unix sockets have no reset: what was sent stays readable, and behind it comes an end, or
+/// ECONNRESET when something was left unread here.
 inline void reset_on_close(int fd) noexcept
 {
     const ::linger off{.l_onoff = 1, .l_linger = 0};
     ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
 }
 
-/// The bound address; unspecified, with an error, when the kernel does not say.
-inline asio::ip::tcp::endpoint local_endpoint(int fd, std::error_code& error) noexcept
+/// The bound address; none, with an error, when the kernel does not say.
+inline endpoint local_endpoint(int fd, std::error_code& error) noexcept
 {
-    asio::ip::tcp::endpoint endpoint;
-    auto size = integer_cast<socklen_t>(endpoint.capacity());
-    if (::getsockname(fd, endpoint.data(), &size) != 0) {
+    socket_address bound;
+    if (::getsockname(fd, bound.data(), &bound.size()) != 0) {
         error = last_error();
         return {};
     }
     error.clear();
-    endpoint.resize(size);
-    return endpoint;
+    return bound.to_endpoint();
 }
 
-inline asio::ip::tcp::endpoint local_endpoint(int fd) noexcept
+inline endpoint local_endpoint(int fd) noexcept
 {
     std::error_code ignored;
     return local_endpoint(fd, ignored);
 }
 
 /// An IPv4 client of a dual-stack socket as the IPv4 address that it is.
-inline asio::ip::tcp::endpoint unmapped(const asio::ip::tcp::endpoint& endpoint) noexcept
+inline endpoint unmapped(const endpoint& where) noexcept
 {
-    if (endpoint.address().is_v6() && endpoint.address().to_v6().is_v4_mapped()) {
-        return {
-            asio::ip::make_address_v4(asio::ip::v4_mapped, endpoint.address().to_v6()),
-            endpoint.port()};
+    constexpr unsigned char prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    const auto& bytes = where.address().to_v6_bytes();
+    if (!where.address().is_v6() ||
+        !std::equal(std::begin(prefix), std::end(prefix), bytes.begin())) {
+        return where;
     }
-    return endpoint;
+    return {
+        ip_address(ip_address::v4_bytes{bytes[12], bytes[13], bytes[14], bytes[15]}), where.port()};
 }
 
 /// What a call on a non-blocking socket came to: bytes, nothing for now, the end, or an error.
@@ -329,7 +339,8 @@ inline std::optional<std::byte> first_unread_byte(int fd) noexcept
 
 /// Bytes that were written and that the peer has not acknowledged: `SIOCOUTQ` of Linux (tcp(7)),
 /// `FIONWRITE` of FreeBSD, `SO_NWRITE` of macOS. 0 where the kernel does not tell: a slow peer then
-/// looks like one that takes everything at once.
+/// looks like one that takes everything at once. Of a Unix socket Linux tells the memory, headers
+/// included, of what the peer has not read: more than the bytes, and 0 when it has read everything.
 inline std::size_t unacknowledged_bytes([[maybe_unused]] int fd) noexcept
 {
     int bytes = 0;

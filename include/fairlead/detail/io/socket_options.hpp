@@ -87,6 +87,14 @@ void tune_connection(int fd, const socket_config& options, Refused&& refused)
 #endif
 }
 
+/// The same of an accepted Unix socket, which inherits nothing: the one option that counts.
+inline void tune_unix_connection(int fd, const socket_config& options) noexcept
+{
+    if (options.send_buffer > 0) {
+        set_option(fd, SOL_SOCKET, SO_SNDBUF, options.send_buffer);
+    }
+}
+
 /// Applies the options of a listening socket before it is bound, as `tune_connection` does.
 template <typename Refused>
 void tune_listener(int fd, const socket_config& options, Refused&& refused)

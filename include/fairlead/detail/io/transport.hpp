@@ -45,9 +45,13 @@ public:
     transport& operator=(const transport&) = delete;
 
     /// Takes over an accepted, non-blocking descriptor; on failure it is closed.
-    std::error_code assign(native::descriptor accepted)
+    std::error_code assign(native::descriptor accepted, bool is_unix)
     {
-        return socket_.assign(std::move(accepted));
+        const std::error_code error = socket_.assign(std::move(accepted));
+        if (is_unix) {
+            socket_.bytes().ends(); // a short read is no empty queue
+        }
+        return error;
     }
 
     bool is_open() const noexcept
@@ -272,11 +276,12 @@ public:
     }
 
     /// Bytes that the peer's kernel has acknowledged, given how many plain bytes were written.
-    /// Grows while the peer takes anything.
+    /// Changes while the peer takes anything: of a Unix socket, where what is outstanding counts the
+    /// kernel's memory and may be more than was ever sent, it is no count of bytes, and may wrap.
     std::uint64_t acknowledged(std::uint64_t written) noexcept
     {
         const std::uint64_t sent = tls_ ? tls_->ciphertext_sent() : written;
-        return sent - std::min<std::uint64_t>(sent, native::unacknowledged_bytes(native_handle()));
+        return sent - native::unacknowledged_bytes(native_handle());
     }
 
 private:

@@ -7,8 +7,6 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/connection_limit.hpp>
 
-#include <asio/ip/tcp.hpp>
-
 namespace FAIRLEAD_NAMESPACE::detail
 {
 /// What an acceptor hands its clients to. Neither function throws.
@@ -17,11 +15,9 @@ class accept_sink
 public:
     /// A client, with its place in the connection limit.
     virtual void accepted(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote,
-        connection_place place) noexcept = 0;
+        native::descriptor socket, const endpoint& remote, connection_place place) noexcept = 0;
     /// A client for whom there is no place.
-    virtual void rejected(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept = 0;
+    virtual void rejected(native::descriptor socket, const endpoint& remote) noexcept = 0;
     /// Closes an idle connection, or asks for it; false: there is none. Its place becomes free when
     /// its handler has returned.
     virtual bool make_room(eviction cause) noexcept = 0;

@@ -17,8 +17,6 @@
 #include <fairlead/detail/server/shard.hpp>
 #include <fairlead/detail/util/integer_cast.hpp>
 
-#include <asio/ip/tcp.hpp>
-
 #include <cstddef>
 #include <memory>
 #include <string_view>
@@ -185,7 +183,7 @@ private:
             if (pauses && !place) {
                 return no_place();
             }
-            asio::ip::tcp::endpoint remote;
+            endpoint remote;
             std::error_code error;
             native::descriptor client = accept(remote, error);
             if (error) {
@@ -231,7 +229,7 @@ private:
         }
     }
 
-    native::descriptor accept(asio::ip::tcp::endpoint& remote, std::error_code& error)
+    native::descriptor accept(endpoint& remote, std::error_code& error)
     {
         auto client = sockets_.accept(remote, error);
         tell_news();
@@ -298,7 +296,7 @@ private:
     void refuse_one()
     {
         reserve_.reset();
-        asio::ip::tcp::endpoint remote;
+        endpoint remote;
         std::error_code error;
         native::descriptor client;
         do { // a broken listening socket has nobody to refuse, and rests then
@@ -362,7 +360,7 @@ private:
         }
     }
 
-    void park(native::descriptor client, const asio::ip::tcp::endpoint& remote) noexcept
+    void park(native::descriptor client, const endpoint& remote) noexcept
     {
         state_ = state::making_room;
         parked_.socket = std::move(client);

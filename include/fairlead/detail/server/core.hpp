@@ -122,8 +122,7 @@ public:
 
     /// A client that another server's acceptor took, with its place in the shared limit. False:
     /// this one has stopped, and the client is still the caller's. Throws when there is no memory.
-    bool request_adopt(
-        native::descriptor& socket, const asio::ip::tcp::endpoint& remote, connection_place& place)
+    bool request_adopt(native::descriptor& socket, const endpoint& remote, connection_place& place)
     {
         if (!arrivals_.announce()) {
             return false;
@@ -158,18 +157,19 @@ public:
     /// Throws, and tells the error hook as well.
     void open()
     {
-        open([this] { return open_listeners(context, config); });
+        open([this] { return make_listeners(); });
     }
 
     /// With the descriptors that `make_listeners` makes.
     template <typename MakeListeners>
-    void open(MakeListeners make_listeners)
+    void open(MakeListeners make)
     {
         require_stopped();
+        const bool is_adopted = has_adopted();
         std::vector<refused_option> refused;
         try {
             reactor.open();
-            auto made = make_listeners();
+            auto made = make();
             refused = made.front().refused; // of the others it is the same
             acceptor_.assign(std::move(made));
         } catch (const std::system_error& error) {
@@ -180,7 +180,7 @@ public:
             state_ = server_state::created;
         }
         try {
-            tell_of_opening(refused);
+            tell_of_opening(refused, is_adopted);
         } catch (...) { // no memory for the words
             acceptor_.close();
             throw;

@@ -15,13 +15,14 @@
 #include <fairlead/detail/util/spare_memory.hpp>
 
 #include <asio/basic_socket_acceptor.hpp>
-#include <asio/ip/tcp.hpp>
+#include <asio/generic/stream_protocol.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <sys/socket.h>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -66,8 +67,10 @@ public:
         std::vector<std::shared_ptr<lane>> lanes;
         for (listener& each : opened) {
             lanes.push_back(std::make_shared<lane>(shard_.get_executor(), each.local));
-            lanes.back()->socket.assign(each.local.protocol(), each.socket.get());
+            lane& made = *lanes.back();
+            made.socket.assign(protocol_of(each.local), each.socket.get());
             each.socket.release();
+            made.file = std::move(each.file);
         }
         local_ = opened.front().local;
         lanes_ = std::move(lanes);
@@ -77,8 +80,7 @@ public:
     void close() noexcept
     {
         for (const auto& each : lanes_) {
-            std::error_code ignored;
-            each->socket.close(ignored);
+            each->close();
         }
         lanes_.clear();
     }
@@ -101,7 +103,7 @@ public:
     /// As `native::accept`: nobody is waiting when nobody waits at any of them. One that fails in
     /// another way than by want of descriptors, or of this client, is left to rest. After a failure
     /// the next is tried first.
-    native::descriptor accept(asio::ip::tcp::endpoint& remote, std::error_code& error) noexcept
+    native::descriptor accept(endpoint& remote, std::error_code& error) noexcept
     {
         error = nobody_waits();
         for (std::size_t tried = 0; tried < lanes_.size() && is_nobody(error) && !news_; ++tried) {
@@ -184,7 +186,14 @@ public:
     }
 
 private:
-    using socket_type = asio::basic_socket_acceptor<asio::ip::tcp, shard::executor_type>;
+    using protocol_type = asio::generic::stream_protocol;
+    using socket_type = asio::basic_socket_acceptor<protocol_type, shard::executor_type>;
+
+    static protocol_type protocol_of(const endpoint& local) noexcept
+    {
+        const int ip = local.address().is_v6() ? AF_INET6 : AF_INET;
+        return {local.is_unix() ? AF_UNIX : ip, 0};
+    }
 
     struct lane
     {
@@ -227,7 +236,16 @@ private:
             rests_until = shard::clock::now() + pause.grow();
         }
 
+        /// The file first, so that nobody finds one on which nobody listens.
+        void close() noexcept
+        {
+            file.remove();
+            std::error_code ignored;
+            socket.close(ignored);
+        }
+
         socket_type socket;
+        socket_file file; // of a Unix socket with a path
         endpoint local;
         bool is_waited_for = false;
         spare_memory memory;

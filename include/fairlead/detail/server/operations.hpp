@@ -165,7 +165,7 @@ inline server_config checked(server_config config)
 
 inline void check_address(const std::string& address)
 {
-    if (const auto parsed = parse_address(address); !parsed.value) {
+    if (const auto parsed = parse_address(address); !parsed.problem.empty()) {
         throw std::system_error(make_error_code(errc::invalid_address), parsed.problem);
     }
 }

@@ -9,8 +9,6 @@
 #include <fairlead/detail/server/accept_sink.hpp>
 #include <fairlead/detail/server/connection_limit.hpp>
 
-#include <asio/ip/tcp.hpp>
-
 #include <chrono>
 #include <utility>
 
@@ -53,7 +51,7 @@ struct parked_client
 
     waiting_client account;
     native::descriptor socket;
-    asio::ip::tcp::endpoint remote;
+    endpoint remote;
     time_point until;
 };
 } // namespace FAIRLEAD_NAMESPACE::detail

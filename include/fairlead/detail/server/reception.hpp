@@ -8,8 +8,10 @@
 #include <fairlead/detail/connection/session.hpp>
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/acceptor.hpp>
+#include <fairlead/detail/server/adopted_listener.hpp>
 #include <fairlead/detail/server/evictor.hpp>
 #include <fairlead/detail/server/hand_over.hpp>
+#include <fairlead/detail/server/open_listeners.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -43,9 +45,7 @@ public:
     virtual void spawn(connection_ref client) = 0;
 
     /// A client with its place in the limit, from this server's acceptor or another's.
-    void adopt(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote,
-        connection_place place) noexcept
+    void adopt(native::descriptor socket, const endpoint& remote, connection_place place) noexcept
     {
         const auto state = state_.load();
         if (state != server_state::running && state != server_state::draining) {
@@ -118,16 +118,36 @@ public:
         return hooks.callbacks;
     }
 
+    /// For the next opening, in place of the configured address.
+    void adopt_listener(int fd)
+    {
+        require_stopped();
+        adopted_.reserve(adopted_.size() + 1); // nothing fails once it is ours
+        adopted_.push_back(detail::adopt(fd, config));
+    }
+
+    bool has_adopted() const noexcept
+    {
+        return !adopted_.empty();
+    }
+
     /// Where accepted clients go when it is not here; for one acceptor that serves several shards.
     /// False: they were not taken, and this shard serves them. Throws when there is no memory; they
     /// are gone then.
-    std::function<bool(native::descriptor&, const asio::ip::tcp::endpoint&, connection_place&)>
-        forward;
+    std::function<bool(native::descriptor&, const endpoint&, connection_place&)> forward;
 
 protected:
-    void tell_of_opening(const std::vector<refused_option>& refused)
+    std::vector<listener> make_listeners()
     {
-        acceptor_.emit(server_event_kind::listening, {}, config.address);
+        return has_adopted() ? std::exchange(adopted_, {}) : open_listeners(context, config);
+    }
+
+    /// `is_adopted`: by the address of the socket, and not by the configured one.
+    void tell_of_opening(const std::vector<refused_option>& refused, bool is_adopted)
+    {
+        const endpoint& local = acceptor_.sockets().local_endpoint();
+        acceptor_.emit(
+            server_event_kind::listening, {}, is_adopted ? local.to_string() : config.address);
         for (const auto& [name, why] : refused) {
             const std::string what = std::string(name) + ": " + why.message();
             acceptor_.emit(server_event_kind::option_refused, why, what);
@@ -147,9 +167,10 @@ protected:
     hand_over arrivals_;
 
 private:
+    std::vector<listener> adopted_;
+
     void accepted(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote,
-        connection_place place) noexcept override
+        native::descriptor socket, const endpoint& remote, connection_place place) noexcept override
     {
         try {
             if (!forward || !forward(socket, remote, place)) {
@@ -161,7 +182,7 @@ private:
     }
 
     /// Tells of what is being thrown.
-    void could_not_serve(const asio::ip::tcp::endpoint& remote) noexcept
+    void could_not_serve(const endpoint& remote) noexcept
     {
         hooks.report(
             std::current_exception(), errc::out_of_memory, "a client could not be served", 0,
@@ -170,14 +191,15 @@ private:
 
     /// Counts and registers a client before anything of it runs: a drain can neither miss it nor
     /// see it twice.
-    bool enroll(
-        connection_core& client, native::descriptor socket, const asio::ip::tcp::endpoint& remote)
+    bool enroll(connection_core& client, native::descriptor socket, const endpoint& remote)
     {
         client.local = local_endpoint_of(socket.get());
-        if (hooks.callbacks.on_socket && !tune(socket, remote)) {
+        if (remote.is_unix()) {
+            native::tune_unix_connection(socket.get(), config.socket);
+        } else if (hooks.callbacks.on_socket && !tune(socket, remote)) {
             return false;
         }
-        if (const std::error_code error = client.stream.assign(std::move(socket))) {
+        if (const auto error = client.stream.assign(std::move(socket), remote.is_unix())) {
             throw std::system_error(error, "accept");
         }
         connections_.insert(client);
@@ -191,11 +213,12 @@ private:
     }
 
     /// The user's hook works on a socket of Asio's usual type. False: it closed the socket.
-    bool tune(native::descriptor& socket, const asio::ip::tcp::endpoint& remote)
+    bool tune(native::descriptor& socket, const endpoint& remote)
     {
         asio::ip::tcp::socket lent(context);
         std::error_code error;
-        lent.assign(remote.protocol(), socket.get(), error);
+        const auto protocol = remote.address().is_v4() ? asio::ip::tcp::v4() : asio::ip::tcp::v6();
+        lent.assign(protocol, socket.get(), error);
         if (error) {
             throw std::system_error(error, "accept");
         }
@@ -210,15 +233,13 @@ private:
     endpoint local_endpoint_of(int socket) const noexcept
     {
         const auto& sockets = acceptor_.sockets();
-        const bool is_known =
-            sockets.size() == 1 && !sockets.local_endpoint().address().is_unspecified();
+        const endpoint& bound = sockets.local_endpoint();
+        const bool is_any = bound.is_ip() && bound.address().is_unspecified();
         return native::unmapped(
-            is_known ? asio::ip::tcp::endpoint(sockets.local_endpoint())
-                     : native::local_endpoint(socket));
+            sockets.size() == 1 && !is_any ? bound : native::local_endpoint(socket));
     }
 
-    void rejected(
-        native::descriptor socket, const asio::ip::tcp::endpoint& remote) noexcept override
+    void rejected(native::descriptor socket, const endpoint& remote) noexcept override
     {
         native::reset_on_close(socket.get());
         acceptor_.report_limit("max_connections");

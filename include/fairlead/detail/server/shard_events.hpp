@@ -42,6 +42,13 @@ public:
     shard_events(std::size_t shards, std::size_t listeners) : listeners_(listeners), shards_(shards)
     {}
 
+    /// The same, as the next opening has it.
+    void will_listen(std::size_t listeners)
+    {
+        const std::lock_guard lock(mutex_);
+        listeners_ = listeners;
+    }
+
     void set_hook(hook called)
     {
         const std::lock_guard lock(mutex_);
@@ -210,7 +217,7 @@ private:
     }
 
     mutable std::recursive_mutex mutex_; // the hook may ask, and close
-    const std::size_t listeners_;
+    std::size_t listeners_;
     std::vector<shard_state> shards_;
     hook hook_;
     endpoint local_;

@@ -15,8 +15,6 @@
 #include <fairlead/hooks.hpp>
 #include <fairlead/tls.hpp>
 
-#include <asio/ip/tcp.hpp>
-
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -36,12 +34,12 @@ namespace FAIRLEAD_NAMESPACE::detail
 class shard_group
 {
 public:
-    /// `spreads_by_kernel`: each shard listens; otherwise the first, for all of them.
-    shard_group(std::vector<server_core*> shards, server_config config, bool spreads_by_kernel)
+    shard_group(
+        std::vector<server_core*> shards, server_config config, client_distribution distribution)
         : shards_(std::move(shards)),
-          spreads_by_kernel_(spreads_by_kernel || shards_.size() == 1),
+          distribution_(distribution),
           config_(std::move(config)),
-          events_(shards_.size(), spreads_by_kernel_ ? shards_.size() : 1),
+          events_(shards_.size(), 1),
           threads_(shards_)
     {
         for (std::size_t index = 0; index < shards_.size(); ++index) {
@@ -53,9 +51,6 @@ public:
                     }
                 }
             };
-        }
-        if (!spreads_by_kernel_) {
-            deal_clients_out();
         }
     }
 
@@ -176,6 +171,12 @@ public:
         config_.address = address;
     }
 
+    void adopt_listener(int fd)
+    {
+        const auto lock = settled();
+        shards_.front()->adopt_listener(fd);
+    }
+
     void set_tls(std::optional<tls_config> config)
     {
         const std::lock_guard lock(control_);
@@ -254,9 +255,12 @@ private:
         for (server_core* const each : shards_) {
             each->config.address = config_.address;
         }
+        const bool each_listens = does_each_listen();
+        events_.will_listen(each_listens ? shards_.size() : 1);
+        deal_clients_out(!each_listens);
         is_opening_ = true;
         try {
-            if (!spreads_by_kernel_ || shards_.size() == 1) {
+            if (!each_listens) {
                 shards_.front()->open();
             } else {
                 open_shared_port(
@@ -269,11 +273,36 @@ private:
         is_opening_ = false;
     }
 
-    void deal_clients_out()
+    /// Otherwise the first does, for all of them: what is not a port of ours there is one of, a Unix
+    /// socket or a descriptor, and shards that all wait on that one would all wake for each client.
+    bool does_each_listen() const
     {
+        if (shards_.size() == 1 || distribution_ == client_distribution::round_robin ||
+            !native::has_reuse_port) {
+            return false;
+        }
+        const bool is_adopted = shards_.front()->has_adopted();
+        if (!is_adopted && !parse_address(config_.address).unix_socket) {
+            return true;
+        }
+        if (distribution_ == client_distribution::kernel) {
+            throw std::system_error(
+                make_error_code(errc::invalid_config),
+                std::string(
+                    "shard_config::distribution is kernel: the kernel spreads no clients of ") +
+                    (is_adopted ? "an adopted descriptor" : "a Unix socket"));
+        }
+        return false;
+    }
+
+    void deal_clients_out(bool deals)
+    {
+        if (!deals || shards_.size() == 1) {
+            shards_.front()->forward = nullptr;
+            return;
+        }
         shards_.front()->forward = [this, next = std::size_t(0)](
-                                       native::descriptor& socket,
-                                       const asio::ip::tcp::endpoint& remote,
+                                       native::descriptor& socket, const endpoint& remote,
                                        connection_place& place) mutable {
             next = (next + 1) % shards_.size();
             return shards_[next]->request_adopt(socket, remote, place);
@@ -327,7 +356,7 @@ private:
     }
 
     const std::vector<server_core*> shards_;
-    const bool spreads_by_kernel_;
+    const client_distribution distribution_;
     server_config config_;
     shard_events events_;
     shard_threads threads_;

@@ -6,6 +6,7 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/core.hpp>
 #include <fairlead/detail/server/listener.hpp>
+#include <fairlead/detail/server/tcp_listener.hpp>
 
 #include <cstddef>
 #include <system_error>
@@ -36,7 +37,7 @@ void open_shared_port(std::size_t count, CoreAt core_at)
             std::vector<asio::ip::tcp::endpoint> endpoints;
             const auto share = [&] { return listen_on_each(endpoints, first.config, true); };
             first.open([&] {
-                for (const auto& each : open_listeners(first.context, first.config)) {
+                for (const auto& each : open_tcp_listeners(first.context, first.config)) {
                     endpoints.push_back(each.local);
                 }
                 return share();

@@ -39,6 +39,9 @@ answer on_socket(kernel& in, call which, int fd, long argument, Body body)
 inline answer socket(kernel& in, int family, int type, int protocol)
 {
     return in.run(call::socket, -1, family, [&]() -> answer {
+        if (family != AF_INET && family != AF_INET6) {
+            return -EAFNOSUPPORT;
+        }
         const int kind = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (kind != SOCK_STREAM || (protocol != 0 && protocol != IPPROTO_TCP)) {
             return -EPROTONOSUPPORT; // there is only TCP
