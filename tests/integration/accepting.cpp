@@ -165,7 +165,8 @@ TEST_CASE("what is switched off is left to the kernel", "[accept][options]")
     CHECK(facts.close_on_exec);
 }
 
-TEST_CASE("no descriptor of a server reaches a program that is executed", "[accept][options]")
+TEST_CASE(
+    "no descriptor of a server reaches a program that is executed", "[accept][options][network]")
 {
     const auto before = listed_descriptors();
     test::running_server server(test::echo);
@@ -239,7 +240,7 @@ TEST_CASE("a socket hook may drop a client, who takes no place with him", "[acce
     CHECK(server.log.count(connection_event_kind::accepted) == server.server.stats().accepted);
 }
 
-TEST_CASE("every client that waited before the start is accepted", "[accept][batch]")
+TEST_CASE("every client that waited before the start is accepted", "[accept][batch][network]")
 {
     auto config = test::local_config();
     // One per wake-up, an odd number that leaves a rest, and more than there are clients.
@@ -297,7 +298,7 @@ TEST_CASE("clients who reset before they are accepted harm nobody", "[accept]")
     CHECK(server.log.errors().empty()); // a peer's reset is no error
 }
 
-TEST_CASE("what a client sent before it left unaccepted is still answered", "[accept]")
+TEST_CASE("what a client sent before it left unaccepted is still answered", "[accept][network]")
 {
     test::running_server server(test::echo);
     server.server.open();

@@ -88,7 +88,8 @@ asio::awaitable<void> abandons_a_wait(connection& conn, ends& state)
 } // namespace
 
 TEST_CASE(
-    "an operation that outlives the handler ends before its connection is freed", "[children]")
+    "an operation that outlives the handler ends before its connection is freed",
+    "[children][network]")
 {
     const auto protocol = test::either();
     const auto linger = GENERATE(0ms, 3000ms);
@@ -152,7 +153,8 @@ asio::awaitable<void> leaves_it_to_a_child(connection& conn, ends& state)
 }
 } // namespace
 
-TEST_CASE("a connection is not closed before the handler's children have returned", "[children]")
+TEST_CASE(
+    "a connection is not closed before the handler's children have returned", "[children][network]")
 {
     const auto protocol = test::either();
     ends state;
@@ -190,7 +192,7 @@ asio::awaitable<void> has_a_failing_child(connection& conn, ends& state)
 }
 } // namespace
 
-TEST_CASE("an exception that leaves a child is the handler's", "[children]")
+TEST_CASE("an exception that leaves a child is the handler's", "[children][network]")
 {
     ends state;
     test::running_server running(test::scripted{has_a_failing_child, &state});
@@ -218,7 +220,7 @@ asio::awaitable<void> throws_beside_a_child(connection& conn, ends& state)
 }
 } // namespace
 
-TEST_CASE("a handler that throws ends its children's operations", "[children]")
+TEST_CASE("a handler that throws ends its children's operations", "[children][network]")
 {
     ends state;
     test::running_server running(test::scripted{throws_beside_a_child, &state});
@@ -253,7 +255,7 @@ asio::awaitable<void> leaves_waiters(connection& conn, ends& state)
 }
 } // namespace
 
-TEST_CASE("when the handler returns, what its children wait for completes", "[children]")
+TEST_CASE("when the handler returns, what its children wait for completes", "[children][network]")
 {
     const auto protocol = test::either();
     ends state;
@@ -285,7 +287,9 @@ asio::awaitable<void> works(connection& conn, ends& state)
 }
 } // namespace
 
-TEST_CASE("closed() notices that the peer has gone, also behind unread input", "[children][closed]")
+TEST_CASE(
+    "closed() notices that the peer has gone, also behind unread input",
+    "[children][closed][network]")
 {
     const auto protocol = test::either();
     const auto how = GENERATE(as<std::string>{}, "fin", "fin behind input", "reset", "stopped");
@@ -324,7 +328,8 @@ asio::awaitable<void> says_which(connection& conn, ends& state)
 } // namespace
 
 TEST_CASE(
-    "data and a drain do not end closed(), and a drain ends drain_begun()", "[children][closed]")
+    "data and a drain do not end closed(), and a drain ends drain_begun()",
+    "[children][closed][network]")
 {
     ends state;
     test::running_server running(test::scripted{says_which, &state});
@@ -360,7 +365,7 @@ asio::awaitable<void> watches_again_and_again(connection& conn, ends& state)
 }
 } // namespace
 
-TEST_CASE("a wait for the peer's leaving can be given up", "[children][closed]")
+TEST_CASE("a wait for the peer's leaving can be given up", "[children][closed][network]")
 {
     ends state;
     test::running_server running(test::scripted{watches_again_and_again, &state});
@@ -397,7 +402,7 @@ asio::awaitable<void> overlaps_writes(connection& conn, ends& state)
 }
 } // namespace
 
-TEST_CASE("a second read while one is pending is refused", "[connection][overlap]")
+TEST_CASE("a second read while one is pending is refused", "[connection][overlap][network]")
 {
     const auto protocol = test::either();
     ends state;
@@ -413,7 +418,8 @@ TEST_CASE("a second read while one is pending is refused", "[connection][overlap
 }
 
 TEST_CASE(
-    "a second write while one is pending is refused and cuts nothing", "[connection][overlap]")
+    "a second write while one is pending is refused and cuts nothing",
+    "[connection][overlap][network]")
 {
     const auto protocol = test::either();
     ends state;
@@ -441,7 +447,7 @@ asio::awaitable<void> says_why(connection& conn, ends& state)
 }
 } // namespace
 
-TEST_CASE("a handler's word for closing is in the closed event", "[connection][close]")
+TEST_CASE("a handler's word for closing is in the closed event", "[connection][close][network]")
 {
     ends state;
     test::mailbox<std::string> whys;

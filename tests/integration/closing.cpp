@@ -100,7 +100,7 @@ constexpr std::size_t large = 2 << 20;
 
 using namespace test::closing;
 
-TEST_CASE("a client that keeps sending receives the whole answer and FIN", "[close]")
+TEST_CASE("a client that keeps sending receives the whole answer and FIN", "[close][network]")
 {
     const bool small_window = GENERATE(true, false);
     const bool closes = GENERATE(false, true);
@@ -123,7 +123,7 @@ TEST_CASE("a client that keeps sending receives the whole answer and FIN", "[clo
     CHECK(running.log.closed().front().bytes_written == answer.size());
 }
 
-TEST_CASE("an exception after the answer does not cost the client the answer", "[close]")
+TEST_CASE("an exception after the answer does not cost the client the answer", "[close][network]")
 {
     const std::string answer = pattern(large);
     test::running_server running(failing_handler{&answer});
@@ -138,7 +138,7 @@ TEST_CASE("an exception after the answer does not cost the client the answer", "
     CHECK(running.log.closed().front().reason == close_reason::handler_failed);
 }
 
-TEST_CASE("what the handler never read does not turn FIN into RST", "[close]")
+TEST_CASE("what the handler never read does not turn FIN into RST", "[close][network]")
 {
     const bool peeks =
         GENERATE(false, true); // readable() keeps some of it, and that was not read either
@@ -170,7 +170,7 @@ TEST_CASE("what the handler never read does not turn FIN into RST", "[close]")
     }
 }
 
-TEST_CASE("a client that never closes is left after the linger time", "[close][linger]")
+TEST_CASE("a client that never closes is left after the linger time", "[close][linger][network]")
 {
     const std::string answer = "bye";
     auto config = test::local_config();
@@ -189,7 +189,8 @@ TEST_CASE("a client that never closes is left after the linger time", "[close][l
     CHECK(running.log.closed().front().reason == close_reason::handler_returned);
 }
 
-TEST_CASE("a client that never stops sending is left after the linger time", "[close][linger]")
+TEST_CASE(
+    "a client that never stops sending is left after the linger time", "[close][linger][network]")
 {
     const std::string answer = "bye";
     auto config = test::local_config();
@@ -210,7 +211,7 @@ TEST_CASE("a client that never stops sending is left after the linger time", "[c
     CHECK(client.receive(3) == "bye");
 }
 
-TEST_CASE("a client that sends without end is left after so many bytes", "[close][linger]")
+TEST_CASE("a client that sends without end is left after so many bytes", "[close][linger][network]")
 {
     const std::string answer = "bye";
     auto config = test::local_config();
@@ -230,7 +231,7 @@ TEST_CASE("a client that sends without end is left after so many bytes", "[close
     CHECK(running.log.closed().front().bytes_read == 1); // what is dropped was not read
 }
 
-TEST_CASE("a linger of zero does not wait for the client", "[close][linger]")
+TEST_CASE("a linger of zero does not wait for the client", "[close][linger][network]")
 {
     const std::string answer = "bye";
     auto config = test::local_config();
@@ -246,7 +247,7 @@ TEST_CASE("a linger of zero does not wait for the client", "[close][linger]")
     CHECK(rest.end == test::stream_end::finished);
 }
 
-TEST_CASE("a client that finished first leaves nothing to wait for", "[close][linger]")
+TEST_CASE("a client that finished first leaves nothing to wait for", "[close][linger][network]")
 {
     auto config = test::local_config();
     config.linger = std::chrono::hours(1);
@@ -263,7 +264,7 @@ TEST_CASE("a client that finished first leaves nothing to wait for", "[close][li
     CHECK_FALSE(running.log.closed().front().code);
 }
 
-TEST_CASE("close_connection ends in order what was written", "[close]")
+TEST_CASE("close_connection ends in order what was written", "[close][network]")
 {
     const std::string answer = pattern(large / 8);
     struct waiting_handler

@@ -58,7 +58,8 @@ inline std::vector<int> one_close_notify()
 using namespace test::closing_tls;
 
 TEST_CASE(
-    "a TLS server that leaves first sends the answer, close_notify once, and FIN", "[close][tls]")
+    "a TLS server that leaves first sends the answer, close_notify once, and FIN",
+    "[close][tls][network]")
 {
     const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
     INFO("version " << version);
@@ -78,7 +79,8 @@ TEST_CASE(
     CHECK(running.log.closed().front().reason == close_reason::handler_returned);
 }
 
-TEST_CASE("the client's close_notify is the end of the stream, and is answered", "[close][tls]")
+TEST_CASE(
+    "the client's close_notify is the end of the stream, and is answered", "[close][tls][network]")
 {
     const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
     const auto how = GENERATE(
@@ -105,7 +107,7 @@ TEST_CASE("the client's close_notify is the end of the stream, and is answered",
     CHECK(running.log.errors().empty());
 }
 
-TEST_CASE("a half-closed TLS connection goes on in the other direction", "[close][tls]")
+TEST_CASE("a half-closed TLS connection goes on in the other direction", "[close][tls][network]")
 {
     const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
     INFO("version " << version);
@@ -131,7 +133,7 @@ TEST_CASE("a half-closed TLS connection goes on in the other direction", "[close
     CHECK(running.log.closed().front().bytes_read == 1 + 47);
 }
 
-TEST_CASE("a FIN without close_notify is told apart from an orderly end", "[close][tls]")
+TEST_CASE("a FIN without close_notify is told apart from an orderly end", "[close][tls][network]")
 {
     const auto how = GENERATE(
         test::reading::read_some, test::reading::read, test::reading::readable,
@@ -155,7 +157,8 @@ TEST_CASE("a FIN without close_notify is told apart from an orderly end", "[clos
 }
 
 TEST_CASE(
-    "a TLS client that keeps sending receives the whole answer and close_notify", "[close][tls]")
+    "a TLS client that keeps sending receives the whole answer and close_notify",
+    "[close][tls][network]")
 {
     const std::string answer(500'000, 'a');
     test::running_server running(answering_handler{&answer}, config());
@@ -170,7 +173,8 @@ TEST_CASE(
     CHECK(rest.below.end == test::stream_end::finished);
 }
 
-TEST_CASE("a TLS client that never closes is left after the linger time", "[close][tls][linger]")
+TEST_CASE(
+    "a TLS client that never closes is left after the linger time", "[close][tls][linger][network]")
 {
     const auto linger = GENERATE(300ms, 0ms);
     INFO("linger " << linger.count());
@@ -190,7 +194,7 @@ TEST_CASE("a TLS client that never closes is left after the linger time", "[clos
     CHECK(rest.below.end == test::stream_end::finished);
 }
 
-TEST_CASE("the alert reaches a client that does not stop talking", "[close][tls]")
+TEST_CASE("the alert reaches a client that does not stop talking", "[close][tls][network]")
 {
     // OpenSSL sends no alert to what does not look like TLS at all; that client sees a FIN.
     const bool looks_like_tls = GENERATE(true, false);
@@ -227,7 +231,8 @@ TEST_CASE("the alert reaches a client that does not stop talking", "[close][tls]
     CHECK(running.log.errors().size() == 10);
 }
 
-TEST_CASE("the alert reaches a client that breaks an established connection", "[close][tls]")
+TEST_CASE(
+    "the alert reaches a client that breaks an established connection", "[close][tls][network]")
 {
     test::error_list errors;
     test::running_server running(test::dropping_handler{&errors}, config());
@@ -271,7 +276,7 @@ struct working_handler
 
 TEST_CASE(
     "close_notify does not wait for a handler that works on when its connection is stopped",
-    "[close][tls]")
+    "[close][tls][network]")
 {
     const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
     const bool closes = GENERATE(true, false);

@@ -98,7 +98,8 @@ asio::awaitable<void> every_operation(connection& connection, room& room)
 }
 } // namespace
 
-TEST_CASE("each operation does what it says, with and without an error code", "[connection]")
+TEST_CASE(
+    "each operation does what it says, with and without an error code", "[connection][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -170,7 +171,8 @@ asio::awaitable<void> read_four(connection& connection, room& room)
 }
 } // namespace
 
-TEST_CASE("the end of the stream stays the end, and the answer still goes out", "[connection]")
+TEST_CASE(
+    "the end of the stream stays the end, and the answer still goes out", "[connection][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -197,7 +199,7 @@ TEST_CASE("the end of the stream stays the end, and the answer still goes out", 
     CHECK(running.log.count(connection_event_kind::close_read) == 1);
 }
 
-TEST_CASE("read() tells an end between messages from one inside", "[connection]")
+TEST_CASE("read() tells an end between messages from one inside", "[connection][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -317,7 +319,7 @@ asio::awaitable<void> read_scattered(connection& connection, room& room)
 }
 } // namespace
 
-TEST_CASE("small reads behind readable() lose and repeat nothing", "[connection]")
+TEST_CASE("small reads behind readable() lose and repeat nothing", "[connection][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));

@@ -100,7 +100,7 @@ asio::awaitable<void> close_while_reading(connection& connection, findings& room
 }
 } // namespace
 
-TEST_CASE("close() is idempotent, loses nothing, and ends what comes later", "[close]")
+TEST_CASE("close() is idempotent, loses nothing, and ends what comes later", "[close][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -146,7 +146,7 @@ TEST_CASE("abort() resets the connection, and ends what comes later", "[close]")
     CHECK(running.log.errors().empty());
 }
 
-TEST_CASE("close() ends the pending operation of another coroutine", "[close]")
+TEST_CASE("close() ends the pending operation of another coroutine", "[close][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -275,7 +275,7 @@ asio::awaitable<void> half_close_ignoring(connection& connection, findings& room
 }
 } // namespace
 
-TEST_CASE("after shutdown_send() the peer sees the end, and may go on sending", "[close]")
+TEST_CASE("after shutdown_send() the peer sees the end, and may go on sending", "[close][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -318,7 +318,8 @@ asio::awaitable<void> answer_after_the_end(connection& connection)
 }
 } // namespace
 
-TEST_CASE("a peer that half-closes after its request gets the whole answer", "[close][parity]")
+TEST_CASE(
+    "a peer that half-closes after its request gets the whole answer", "[close][parity][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -341,7 +342,7 @@ asio::awaitable<void> expire_never(connection& connection)
 }
 } // namespace
 
-TEST_CASE("a deadline beyond all time never comes", "[close]")
+TEST_CASE("a deadline beyond all time never comes", "[close][network]")
 {
     test::running_server running(&expire_never);
     running.start();

@@ -157,7 +157,7 @@ asio::awaitable<void> speak_callbacks(connection& connection, told& told)
 }
 } // namespace
 
-TEST_CASE("asio::async_read_until and asio::async_write work on a connection", "[stream]")
+TEST_CASE("asio::async_read_until and asio::async_write work on a connection", "[stream][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -181,7 +181,7 @@ TEST_CASE("asio::async_read_until and asio::async_write work on a connection", "
     CHECK(running.log.closed().front().reason == close_reason::peer_closed);
 }
 
-TEST_CASE("a user's composed operation works on a connection", "[stream]")
+TEST_CASE("a user's composed operation works on a connection", "[stream][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -202,7 +202,8 @@ TEST_CASE("a user's composed operation works on a connection", "[stream]")
     CHECK(told.errors.take() == asio::error::eof);
 }
 
-TEST_CASE("callbacks are called once, and never inside the call that starts them", "[stream]")
+TEST_CASE(
+    "callbacks are called once, and never inside the call that starts them", "[stream][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -262,7 +263,7 @@ asio::awaitable<void> both_at_once(connection& connection, told& told)
 }
 } // namespace
 
-TEST_CASE("one coroutine reads while another writes", "[stream]")
+TEST_CASE("one coroutine reads while another writes", "[stream][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));

@@ -157,7 +157,7 @@ sums sum_up(const std::vector<connection_event>& events)
 }
 } // namespace
 
-TEST_CASE("counters are what the events add up to", "[hooks][counters][stress]")
+TEST_CASE("counters are what the events add up to", "[hooks][counters][stress][network]")
 {
     const auto policy =
         GENERATE(limit_policy::pause, limit_policy::reject, limit_policy::evict_idle);

@@ -248,7 +248,8 @@ TEST_CASE("every request that was read before or during a drain is answered in f
     CHECK(running.log.errors().empty());
 }
 
-TEST_CASE("requests that had arrived before the drain are answered after it began", "[drain]")
+TEST_CASE(
+    "requests that had arrived before the drain are answered after it began", "[drain][network]")
 {
     const bool tls = GENERATE(false, true);
     INFO((tls ? "TLS" : "plain TCP"));
@@ -383,7 +384,7 @@ TEST_CASE(
     CHECK(report.stragglers.empty());
 }
 
-TEST_CASE("a message that is half there when the drain begins may be finished", "[drain]")
+TEST_CASE("a message that is half there when the drain begins may be finished", "[drain][network]")
 {
     const bool waits_in_read = GENERATE(false, true);
     INFO("in read_some " << waits_in_read);
@@ -431,7 +432,9 @@ TEST_CASE("a message that is half there when the drain begins may be finished", 
     }
 }
 
-TEST_CASE("a reply still on its way to a slow client survives the client's next request", "[drain]")
+TEST_CASE(
+    "a reply still on its way to a slow client survives the client's next request",
+    "[drain][network]")
 {
     // The handler is done with the first request and waits for the next; its reply is in the kernel's buffer. The
     // client sends more after the server has gone home, and only then reads.

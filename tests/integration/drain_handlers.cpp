@@ -43,7 +43,8 @@ asio::awaitable<void> commits_in_a_child(connection& conn, journal& state)
 }
 } // namespace
 
-TEST_CASE("a drain waits for handlers whose connections are closed already", "[drain][handlers]")
+TEST_CASE(
+    "a drain waits for handlers whose connections are closed already", "[drain][handlers][network]")
 {
     const bool in_child = GENERATE(false, true);
     CAPTURE(in_child);
@@ -76,7 +77,7 @@ TEST_CASE("a drain waits for handlers whose connections are closed already", "[d
 
 TEST_CASE(
     "a handler that is still running at the deadline is a straggler, whatever its socket",
-    "[drain][handlers]")
+    "[drain][handlers][network]")
 {
     journal state;
     test::running_server running(test::scripted{commits_behind_the_close, &state});
@@ -96,7 +97,7 @@ TEST_CASE(
     CHECK(test::eventually([&] { return running.server.stats().handlers == 0; }));
 }
 
-TEST_CASE("max_connections counts handlers that are still running", "[limit][handlers]")
+TEST_CASE("max_connections counts handlers that are still running", "[limit][handlers][network]")
 {
     journal state;
     auto config = test::local_config();
@@ -214,7 +215,7 @@ private:
 
 TEST_CASE(
     "a handshake that has begun is finished in a drain, and the request behind it is served",
-    "[drain][tls]")
+    "[drain][tls][network]")
 {
     const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
     CAPTURE(version);
@@ -246,7 +247,8 @@ TEST_CASE(
     CHECK(report.stragglers.empty());
 }
 
-TEST_CASE("who is served only during the drain, and says nothing, is sent home", "[drain][tls]")
+TEST_CASE(
+    "who is served only during the drain, and says nothing, is sent home", "[drain][tls][network]")
 {
     test::running_server running(answers_requests, test::local_config(test::speaks::tls));
     running.start();
@@ -266,7 +268,8 @@ TEST_CASE("who is served only during the drain, and says nothing, is sent home",
     CHECK(report.stragglers.empty());
 }
 
-TEST_CASE("a handshake that is under way at the drain's deadline is a straggler", "[drain][tls]")
+TEST_CASE(
+    "a handshake that is under way at the drain's deadline is a straggler", "[drain][tls][network]")
 {
     test::running_server running(answers_requests, test::local_config(test::speaks::tls));
     running.start();

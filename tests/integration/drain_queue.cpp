@@ -139,7 +139,7 @@ inline fairlead::server_config queue_config(bool with_tls)
 
 using namespace test::drain_queue;
 
-TEST_CASE("a drain serves the clients that the kernel has queued", "[drain]")
+TEST_CASE("a drain serves the clients that the kernel has queued", "[drain][network]")
 {
     test::running_server running(answer_each, queue_config(false));
     running.server.start(); // and nothing runs it yet
@@ -154,7 +154,7 @@ TEST_CASE("a drain serves the clients that the kernel has queued", "[drain]")
     CHECK(running.server.state() == server_state::stopped);
 }
 
-TEST_CASE("a drain serves the TLS clients that the kernel has queued", "[drain][tls]")
+TEST_CASE("a drain serves the TLS clients that the kernel has queued", "[drain][tls][network]")
 {
     test::running_server running(answer_each, queue_config(true));
     running.server.start();
@@ -167,7 +167,8 @@ TEST_CASE("a drain serves the TLS clients that the kernel has queued", "[drain][
     CHECK(report.stragglers.empty());
 }
 
-TEST_CASE("a drain at max_connections takes the queued clients as places become free", "[drain]")
+TEST_CASE(
+    "a drain at max_connections takes the queued clients as places become free", "[drain][network]")
 {
     auto settings = queue_config(false);
     settings.max_connections = 7;
@@ -181,7 +182,7 @@ TEST_CASE("a drain at max_connections takes the queued clients as places become 
     CHECK(report.drained + report.closed_idle == 100);
 }
 
-TEST_CASE("a drain that waits for a place ends at its deadline", "[drain]")
+TEST_CASE("a drain that waits for a place ends at its deadline", "[drain][network]")
 {
     auto settings = queue_config(false);
     settings.max_connections = 1;
@@ -198,7 +199,7 @@ TEST_CASE("a drain that waits for a place ends at its deadline", "[drain]")
     CHECK_THROWS(test::client(running.port()));
 }
 
-TEST_CASE("queued clients that say nothing do not hold up a drain", "[drain]")
+TEST_CASE("queued clients that say nothing do not hold up a drain", "[drain][network]")
 {
     const bool with_tls = GENERATE(false, true);
     INFO("TLS " << with_tls);
@@ -215,7 +216,7 @@ TEST_CASE("queued clients that say nothing do not hold up a drain", "[drain]")
     CHECK(report.stragglers.empty());
 }
 
-TEST_CASE("a drain without time takes nobody", "[drain]")
+TEST_CASE("a drain without time takes nobody", "[drain][network]")
 {
     test::running_server running(answer_each, queue_config(false));
     running.server.start();
@@ -227,7 +228,7 @@ TEST_CASE("a drain without time takes nobody", "[drain]")
     CHECK_THROWS(test::client(running.port()));
 }
 
-TEST_CASE("close during a drain drops the clients that wait for a place", "[drain]")
+TEST_CASE("close during a drain drops the clients that wait for a place", "[drain][network]")
 {
     auto settings = queue_config(false);
     settings.max_connections = 1;

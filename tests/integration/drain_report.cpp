@@ -75,7 +75,8 @@ test::client greeted(Running& running)
 
 using namespace test::reports;
 
-TEST_CASE("connections that wait in readable() close at once when a drain begins", "[drain]")
+TEST_CASE(
+    "connections that wait in readable() close at once when a drain begins", "[drain][network]")
 {
     const bool tls = GENERATE(false, true);
     INFO((tls ? "TLS" : "plain TCP"));
@@ -117,7 +118,7 @@ TEST_CASE("connections that wait in readable() close at once when a drain begins
     CHECK(running.log.errors().empty());
 }
 
-TEST_CASE("an idle client that does not close its end does not hold up a drain", "[drain]")
+TEST_CASE("an idle client that does not close its end does not hold up a drain", "[drain][network]")
 {
     test::running_server running(polite_handler{});
     running.start();
@@ -130,7 +131,8 @@ TEST_CASE("an idle client that does not close its end does not hold up a drain",
 }
 
 TEST_CASE(
-    "draining() turns true, and a connection in read_some may go on until it returns", "[drain]")
+    "draining() turns true, and a connection in read_some may go on until it returns",
+    "[drain][network]")
 {
     test::error_list errors;
     test::running_server running(obstinate_handler{&errors});
@@ -196,7 +198,8 @@ TEST_CASE("a straggler is named at the deadline, and not before", "[drain]")
 }
 
 TEST_CASE(
-    "the deadline counts from the call, also when the server's thread is busy then", "[drain]")
+    "the deadline counts from the call, also when the server's thread is busy then",
+    "[drain][network]")
 {
     test::error_list errors;
     test::running_server running(obstinate_handler{&errors});
@@ -217,7 +220,7 @@ TEST_CASE(
     CHECK(report.took >= 300ms); // event.hpp: from the call to its completion
 }
 
-TEST_CASE("a second shutdown joins the first and can only shorten it", "[drain]")
+TEST_CASE("a second shutdown joins the first and can only shorten it", "[drain][network]")
 {
     const auto [first, second] = GENERATE(
         std::pair<milliseconds, milliseconds>(1h, 300ms),
@@ -243,7 +246,7 @@ TEST_CASE("a second shutdown joins the first and can only shorten it", "[drain]"
     CHECK(running.log.count(server_event_kind::stopped) == 1);
 }
 
-TEST_CASE("a drain is started and awaited from other contexts on other threads", "[drain]")
+TEST_CASE("a drain is started and awaited from other contexts on other threads", "[drain][network]")
 {
     test::error_list errors;
     test::running_server running(obstinate_handler{&errors});
@@ -292,7 +295,7 @@ TEST_CASE("a drain is started and awaited from other contexts on other threads",
     CHECK(elsewhere); // each was resumed where it had been started
 }
 
-TEST_CASE("a drain without time closes the idle in order and names the others", "[drain]")
+TEST_CASE("a drain without time closes the idle in order and names the others", "[drain][network]")
 {
     const auto deadline = GENERATE(0ms, -1ms, milliseconds::min());
     test::error_list errors;
@@ -308,7 +311,7 @@ TEST_CASE("a drain without time closes the idle in order and names the others", 
     CHECK(running.server.state() == server_state::stopped);
 }
 
-TEST_CASE("an idle connection is not a straggler, even of a drain without time", "[drain]")
+TEST_CASE("an idle connection is not a straggler, even of a drain without time", "[drain][network]")
 {
     test::running_server running(polite_handler{});
     running.start();
@@ -323,7 +326,7 @@ TEST_CASE("an idle connection is not a straggler, even of a drain without time",
 
 TEST_CASE(
     "silent TLS clients are closed when a drain begins, handshakes under way at its deadline",
-    "[drain][tls]")
+    "[drain][tls][network]")
 {
     auto config = test::local_config();
     config.tls = test::make_tls();
@@ -374,7 +377,7 @@ TEST_CASE("nobody is accepted while the server drains, and everybody after a new
     CHECK(test::report_of(again).stragglers.size() == 1);
 }
 
-TEST_CASE("close() ends a drain at once, and who waits for it", "[drain]")
+TEST_CASE("close() ends a drain at once, and who waits for it", "[drain][network]")
 {
     test::error_list errors;
     test::running_server running(obstinate_handler{&errors});

@@ -108,7 +108,7 @@ asio::awaitable<void> echo_prefixed(connection& conn, room& room)
 
 using namespace test::framed_messages;
 
-TEST_CASE("requests that came together are answered together", "[framed]")
+TEST_CASE("requests that came together are answered together", "[framed][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -127,7 +127,7 @@ TEST_CASE("requests that came together are answered together", "[framed]")
     CHECK(running.log.count(connection_event_kind::write) <= 3);
 }
 
-TEST_CASE("a reply does not wait for a later request to be answered", "[framed]")
+TEST_CASE("a reply does not wait for a later request to be answered", "[framed][network]")
 {
     room room;
     const auto script = [](connection& conn,
@@ -149,7 +149,7 @@ TEST_CASE("a reply does not wait for a later request to be answered", "[framed]"
     CHECK(client.receive_rest().bytes == "two\n");
 }
 
-TEST_CASE("frames of every size come back as they were", "[framed]")
+TEST_CASE("frames of every size come back as they were", "[framed][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -174,7 +174,7 @@ TEST_CASE("frames of every size come back as they were", "[framed]")
     CHECK(!end.error);
 }
 
-TEST_CASE("an end inside a frame is an error, and between frames it is none", "[framed]")
+TEST_CASE("an end inside a frame is an error, and between frames it is none", "[framed][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -219,7 +219,9 @@ TEST_CASE("a reset is not the end of the messages, whoever is told of it first",
     CHECK(room.ends.take().error == asio::error::connection_reset);
 }
 
-TEST_CASE("a frame above the limit ends the messages, and what came before is answered", "[framed]")
+TEST_CASE(
+    "a frame above the limit ends the messages, and what came before is answered",
+    "[framed][network]")
 {
     room room;
     test::running_server running(test::scripted{echo_lines, &room});
@@ -234,7 +236,7 @@ TEST_CASE("a frame above the limit ends the messages, and what came before is an
     CHECK(client.receive_rest().bytes.empty());
 }
 
-TEST_CASE("an announced frame costs no memory before it comes", "[framed]")
+TEST_CASE("an announced frame costs no memory before it comes", "[framed][network]")
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     SKIP_TEST("the sanitizer counts for itself");
@@ -258,7 +260,7 @@ TEST_CASE("an announced frame costs no memory before it comes", "[framed]")
 #endif
 }
 
-TEST_CASE("a connection that waits for its next frame holds no buffer", "[framed]")
+TEST_CASE("a connection that waits for its next frame holds no buffer", "[framed][network]")
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     SKIP_TEST("the sanitizer counts for itself");
@@ -303,7 +305,9 @@ asio::awaitable<void> flood(connection& conn, room& room)
 }
 } // namespace test::framed_messages
 
-TEST_CASE("a peer that does not read stops its sender, and the write timeout ends it", "[framed]")
+TEST_CASE(
+    "a peer that does not read stops its sender, and the write timeout ends it",
+    "[framed][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -346,7 +350,7 @@ asio::awaitable<void> push_three(connection& conn, room& room)
 }
 } // namespace test::framed_messages
 
-TEST_CASE("frames of several coroutines never interleave", "[framed]")
+TEST_CASE("frames of several coroutines never interleave", "[framed][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -390,7 +394,7 @@ asio::awaitable<void> send_and_leave(connection& conn, room& room)
 }
 } // namespace test::framed_messages
 
-TEST_CASE("what was sent before the handler returned or threw is delivered", "[framed]")
+TEST_CASE("what was sent before the handler returned or threw is delivered", "[framed][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -427,7 +431,7 @@ asio::awaitable<void> half_close_after(connection& conn, room& room)
 }
 } // namespace test::framed_messages
 
-TEST_CASE("a half-close goes behind the messages that are queued", "[framed]")
+TEST_CASE("a half-close goes behind the messages that are queued", "[framed][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -445,7 +449,7 @@ TEST_CASE("a half-close goes behind the messages that are queued", "[framed]")
     CHECK(peer.receive_rest().bytes.empty());
 }
 
-TEST_CASE("send_all writes the frames of a range together", "[framed]")
+TEST_CASE("send_all writes the frames of a range together", "[framed][network]")
 {
     const auto script = [](connection& conn, room&) -> asio::awaitable<void> {
         framed lines(conn, line{});
@@ -465,7 +469,7 @@ TEST_CASE("send_all writes the frames of a range together", "[framed]")
     CHECK(running.log.count(connection_event_kind::write) == 1);
 }
 
-TEST_CASE("a payload without a frame is refused, and the connection goes on", "[framed]")
+TEST_CASE("a payload without a frame is refused, and the connection goes on", "[framed][network]")
 {
     const auto script = [](connection& conn, room& shared) -> asio::awaitable<void> {
         framed lines(conn, line{});
@@ -487,7 +491,7 @@ TEST_CASE("a payload without a frame is refused, and the connection goes on", "[
     CHECK(client.receive_rest().bytes == "fine\n");
 }
 
-TEST_CASE("try_send never waits, and refuses above the high watermark", "[framed]")
+TEST_CASE("try_send never waits, and refuses above the high watermark", "[framed][network]")
 {
     const auto script = [](connection& conn, room& shared) -> asio::awaitable<void> {
         framed lines(conn, line{});
@@ -519,7 +523,7 @@ TEST_CASE("try_send never waits, and refuses above the high watermark", "[framed
     CHECK(rest.substr(rest.size() - 6) == "again\n");
 }
 
-TEST_CASE("a drain ends the wait for a frame of which nothing has come", "[framed][drain]")
+TEST_CASE("a drain ends the wait for a frame of which nothing has come", "[framed][drain][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -537,7 +541,9 @@ TEST_CASE("a drain ends the wait for a frame of which nothing has come", "[frame
     CHECK(drained.drained + drained.closed_idle == 1);
 }
 
-TEST_CASE("a frame that has begun when the drain does is finished and answered", "[framed][drain]")
+TEST_CASE(
+    "a frame that has begun when the drain does is finished and answered",
+    "[framed][drain][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -557,7 +563,8 @@ TEST_CASE("a frame that has begun when the drain does is finished and answered",
     CHECK(report.get().stragglers.empty());
 }
 
-TEST_CASE("a session that only its peer may end goes on through the drain", "[framed][drain]")
+TEST_CASE(
+    "a session that only its peer may end goes on through the drain", "[framed][drain][network]")
 {
     room room;
     room.options.ends_in_drain = false;
@@ -579,7 +586,8 @@ TEST_CASE("a session that only its peer may end goes on through the drain", "[fr
 }
 
 TEST_CASE(
-    "a frame once begun must be complete in time, and silence between frames is legal", "[framed]")
+    "a frame once begun must be complete in time, and silence between frames is legal",
+    "[framed][network]")
 {
     const auto protocol = either();
     INFO(test::name_of(protocol));
@@ -601,7 +609,7 @@ TEST_CASE(
     CHECK(running.log.closed().front().reason == close_reason::deadline_exceeded);
 }
 
-TEST_CASE("a frame that trickles in is not forgiven for its trickling", "[framed]")
+TEST_CASE("a frame that trickles in is not forgiven for its trickling", "[framed][network]")
 {
     room room;
     room.options.frame_timeout = 300ms;
@@ -615,7 +623,7 @@ TEST_CASE("a frame that trickles in is not forgiven for its trickling", "[framed
     CHECK(room.ends.take().error == errc::deadline_exceeded);
 }
 
-TEST_CASE("another codec goes on where the first has stopped", "[framed]")
+TEST_CASE("another codec goes on where the first has stopped", "[framed][network]")
 {
     const auto script = [](connection& conn, room& shared) -> asio::awaitable<void> {
         framed lines(conn, line{});
@@ -639,7 +647,7 @@ TEST_CASE("another codec goes on where the first has stopped", "[framed]")
     CHECK(client.receive_rest().bytes == "upgrade\n" + prefixed("first") + prefixed("second"));
 }
 
-TEST_CASE("a codec's wrong options are told when it is put to use", "[framed]")
+TEST_CASE("a codec's wrong options are told when it is put to use", "[framed][network]")
 {
     const auto script = [](connection& conn, room& shared) -> asio::awaitable<void> {
         try {
@@ -662,7 +670,8 @@ TEST_CASE("a codec's wrong options are told when it is put to use", "[framed]")
     CHECK(room.ends.take().error == errc::invalid_config);
 }
 
-TEST_CASE("messages that are queued when the server closes are dropped with it", "[framed]")
+TEST_CASE(
+    "messages that are queued when the server closes are dropped with it", "[framed][network]")
 {
     room room;
     room.count = 4000;

@@ -224,7 +224,8 @@ TEST_CASE("each way in which a handler ends is told apart", "[handler]")
     }
 }
 
-TEST_CASE("a handler that fails brings down neither its server nor its neighbours", "[handler]")
+TEST_CASE(
+    "a handler that fails brings down neither its server nor its neighbours", "[handler][network]")
 {
     struct fails_when_told
     {
@@ -303,7 +304,7 @@ std::string heard_from(Handler handler)
 }
 } // namespace
 
-TEST_CASE("functions, lambdas and functors with state serve connections", "[handler]")
+TEST_CASE("functions, lambdas and functors with state serve connections", "[handler][network]")
 {
     CHECK(heard_from(&say_1) == "11");
     CHECK(heard_from([](connection& c) { return say_1(c); }) == "11");

@@ -39,7 +39,7 @@ asio::awaitable<void> answer_once(connection& connection)
 }
 } // namespace
 
-TEST_CASE("the steps of a connection come in the promised order", "[hooks]")
+TEST_CASE("the steps of a connection come in the promised order", "[hooks][network]")
 {
     const auto protocol = GENERATE(speaks::plain, speaks::tls);
     INFO(test::name_of(protocol));
@@ -321,7 +321,7 @@ TEST_CASE("closing the socket in on_socket drops the client and leaks nothing", 
 
 // -- hooks that act ---------------------------------------------------------------------------------
 
-TEST_CASE("hooks may ask and tell the server what they like", "[hooks]")
+TEST_CASE("hooks may ask and tell the server what they like", "[hooks][network]")
 {
     test::running_server running(&test::echo);
     auto& server = running.server;

@@ -49,7 +49,8 @@ struct closes_late
 };
 } // namespace
 
-TEST_CASE("what an old handler still does never touches a newer connection", "[handler][parity]")
+TEST_CASE(
+    "what an old handler still does never touches a newer connection", "[handler][parity][network]")
 {
     const auto how =
         GENERATE(as<std::string>{}, "restart", "deadline", "close_connection", "reset");
@@ -128,7 +129,8 @@ asio::awaitable<void> throw_late(connection&, test::gate& gate)
 }
 } // namespace
 
-TEST_CASE("a handler that outlives the drain ends once, as a straggler", "[handler][drain]")
+TEST_CASE(
+    "a handler that outlives the drain ends once, as a straggler", "[handler][drain][network]")
 {
     test::gate gate;
     const bool fails = GENERATE(false, true);

@@ -54,7 +54,7 @@ std::vector<server_event_kind> kinds(const test::event_log& log)
 using steps = std::vector<server_event_kind>;
 } // namespace
 
-TEST_CASE("a server is created, runs, stops and runs again", "[lifecycle]")
+TEST_CASE("a server is created, runs, stops and runs again", "[lifecycle][network]")
 {
     test::running_server running(test::echo);
     auto& server = running.server;
@@ -130,7 +130,7 @@ TEST_CASE("a server drains until its last handler has returned", "[lifecycle][dr
     CHECK(server.state() == server_state::running);
 }
 
-TEST_CASE("opening a server that is open is refused and changes nothing", "[lifecycle]")
+TEST_CASE("opening a server that is open is refused and changes nothing", "[lifecycle][network]")
 {
     test::running_server running(test::echo);
     auto& server = running.server;
@@ -153,7 +153,7 @@ TEST_CASE("opening a server that is open is refused and changes nothing", "[life
     CHECK(kinds(running.log) == steps{server_event_kind::listening});
 }
 
-TEST_CASE("clients that come between open() and start() are served", "[lifecycle]")
+TEST_CASE("clients that come between open() and start() are served", "[lifecycle][network]")
 {
     test::running_server running(test::echo);
     running.server.open();
@@ -164,7 +164,7 @@ TEST_CASE("clients that come between open() and start() are served", "[lifecycle
     CHECK(early.receive(5) == "early");
 }
 
-TEST_CASE("setters throw from open() until the server has stopped", "[lifecycle]")
+TEST_CASE("setters throw from open() until the server has stopped", "[lifecycle][network]")
 {
     test::running_server running(test::echo);
     auto& server = running.server;
@@ -228,7 +228,8 @@ TEST_CASE("closing or draining before the first accept stops the server", "[life
     CHECK(running.log.wait_for(connection_event_kind::opened));
 }
 
-TEST_CASE("a close that comes before start() does not stop what starts later", "[lifecycle]")
+TEST_CASE(
+    "a close that comes before start() does not stop what starts later", "[lifecycle][network]")
 {
     test::running_server running(test::echo);
     running.server.close(); // nothing runs the context yet
@@ -264,7 +265,8 @@ TEST_CASE("closing or draining while the server starts is not lost", "[lifecycle
           }) == std::errc::connection_refused);
 }
 
-TEST_CASE("listen() completes when the server has stopped, whoever stopped it", "[lifecycle]")
+TEST_CASE(
+    "listen() completes when the server has stopped, whoever stopped it", "[lifecycle][network]")
 {
     const bool drains = GENERATE(false, true);
     CAPTURE(drains);

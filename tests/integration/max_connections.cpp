@@ -85,7 +85,8 @@ struct busy_handler
 };
 } // namespace max_connections_test
 
-TEST_CASE("pause: clients over the limit wait in the kernel until one leaves", "[limit][pause]")
+TEST_CASE(
+    "pause: clients over the limit wait in the kernel until one leaves", "[limit][pause][network]")
 {
     test::running_server server(test::echo, limited_to(2, limit_policy::pause));
     server.start();
@@ -113,7 +114,8 @@ TEST_CASE("pause: clients over the limit wait in the kernel until one leaves", "
     CHECK(server.log.errors().empty());
 }
 
-TEST_CASE("pause: the events say that it paused, why, and that it goes on", "[limit][pause]")
+TEST_CASE(
+    "pause: the events say that it paused, why, and that it goes on", "[limit][pause][network]")
 {
     test::running_server server(test::echo, limited_to(1, limit_policy::pause));
     server.start();
@@ -135,7 +137,8 @@ TEST_CASE("pause: the events say that it paused, why, and that it goes on", "[li
 }
 
 TEST_CASE(
-    "pause: it goes on when there is a place, also when nobody waits for it", "[limit][pause]")
+    "pause: it goes on when there is a place, also when nobody waits for it",
+    "[limit][pause][network]")
 {
     test::running_server server(test::echo, limited_to(1, limit_policy::pause));
     server.start();
@@ -148,7 +151,7 @@ TEST_CASE(
     CHECK(server.log.wait_for(server_event_kind::resumed));
 }
 
-TEST_CASE("pause: a full house before which nobody waits is no pause", "[limit][pause]")
+TEST_CASE("pause: a full house before which nobody waits is no pause", "[limit][pause][network]")
 {
     test::running_server server(test::echo, limited_to(1, limit_policy::pause));
     server.start();
@@ -166,7 +169,9 @@ TEST_CASE("pause: a full house before which nobody waits is no pause", "[limit][
     CHECK(server.server.stats().pauses == 0);
 }
 
-TEST_CASE("pause: a long queue is served to the last client, never two at once", "[limit][pause]")
+TEST_CASE(
+    "pause: a long queue is served to the last client, never two at once",
+    "[limit][pause][network]")
 {
     test::running_server server(test::echo, limited_to(1, limit_policy::pause));
     server.start();
@@ -196,7 +201,7 @@ TEST_CASE("pause: a long queue is served to the last client, never two at once",
     CHECK(server.log.count(server_event_kind::limit_reached) <= paused); // and do not flood
 }
 
-TEST_CASE("pause: a server that closes while paused can start again", "[limit][pause]")
+TEST_CASE("pause: a server that closes while paused can start again", "[limit][pause][network]")
 {
     test::running_server server(test::echo, limited_to(1, limit_policy::pause));
     server.start();
@@ -252,7 +257,7 @@ TEST_CASE("reject: a client over the limit is reset at once", "[limit][reject]")
     auto fourth = client_served_by(server.port());
 }
 
-TEST_CASE("reject: a crowd is counted to the last client", "[limit][reject]")
+TEST_CASE("reject: a crowd is counted to the last client", "[limit][reject][network]")
 {
     test::running_server server(test::echo, limited_to(5, limit_policy::reject));
     server.server.open();
@@ -313,7 +318,7 @@ TEST_CASE("evict_idle: the longest idle gives its place to the newcomer", "[limi
     CHECK(server.log.errors().empty()); // the handler's exception is no news
 }
 
-TEST_CASE("evict_idle: among many, the longest idle is found", "[limit][evict]")
+TEST_CASE("evict_idle: among many, the longest idle is found", "[limit][evict][network]")
 {
     constexpr std::size_t places = 100;
     test::running_server server(test::echo, limited_to(places, limit_policy::evict_idle));
@@ -355,7 +360,7 @@ TEST_CASE("evict_idle: when all are busy the newcomer is rejected", "[limit][evi
     CHECK(second.receive_rest().bytes == "done");
 }
 
-TEST_CASE("zero connections means that there is no limit", "[limit]")
+TEST_CASE("zero connections means that there is no limit", "[limit][network]")
 {
     test::running_server server(
         test::echo, limited_to(0, GENERATE(limit_policy::reject, limit_policy::evict_idle)));

@@ -57,7 +57,9 @@ void check_closed_before_open(const Running& running)
 
 using namespace test::pre_open;
 
-TEST_CASE("a client that never says hello is closed after the pre-open timeout", "[pre_open][tls]")
+TEST_CASE(
+    "a client that never says hello is closed after the pre-open timeout",
+    "[pre_open][tls][network]")
 {
     test::running_server running(test::echo, config(200ms));
     running.start();
@@ -70,7 +72,7 @@ TEST_CASE("a client that never says hello is closed after the pre-open timeout",
     check_closed_before_open(running);
 }
 
-TEST_CASE("half a hello does not hold a connection for longer", "[pre_open][tls]")
+TEST_CASE("half a hello does not hold a connection for longer", "[pre_open][tls][network]")
 {
     test::running_server running(test::echo, config(200ms));
     running.start();
@@ -85,7 +87,7 @@ TEST_CASE("half a hello does not hold a connection for longer", "[pre_open][tls]
     check_closed_before_open(running);
 }
 
-TEST_CASE("a hello that trickles does not hold a connection for longer", "[pre_open][tls]")
+TEST_CASE("a hello that trickles does not hold a connection for longer", "[pre_open][tls][network]")
 {
     test::running_server running(test::echo, config(300ms));
     running.start();
@@ -103,7 +105,7 @@ TEST_CASE("a hello that trickles does not hold a connection for longer", "[pre_o
     check_closed_before_open(running);
 }
 
-TEST_CASE("the pre-open timeout ends with the handshake", "[pre_open][tls]")
+TEST_CASE("the pre-open timeout ends with the handshake", "[pre_open][tls][network]")
 {
     test::running_server running(test::echo, config(200ms));
     running.start();
@@ -115,7 +117,7 @@ TEST_CASE("the pre-open timeout ends with the handshake", "[pre_open][tls]")
     CHECK(running.log.closed().size() == 1);
 }
 
-TEST_CASE("without TLS there is nothing to do before the handler starts", "[pre_open]")
+TEST_CASE("without TLS there is nothing to do before the handler starts", "[pre_open][network]")
 {
     auto config = test::local_config();
     config.pre_open_timeout = 50ms;
@@ -128,7 +130,7 @@ TEST_CASE("without TLS there is nothing to do before the handler starts", "[pre_
     CHECK(errors.wait() == errc::idle_timeout);
 }
 
-TEST_CASE("a pre-open timeout of zero is none", "[pre_open][tls]")
+TEST_CASE("a pre-open timeout of zero is none", "[pre_open][tls][network]")
 {
     auto settings = config(0ms);
     settings.idle_timeout = 100ms; // counts from the handler's start only
@@ -144,7 +146,8 @@ TEST_CASE("a pre-open timeout of zero is none", "[pre_open][tls]")
     CHECK(running.server.stats().opened == 1);
 }
 
-TEST_CASE("the lifetime counts before the handler starts as well", "[pre_open][lifetime][tls]")
+TEST_CASE(
+    "the lifetime counts before the handler starts as well", "[pre_open][lifetime][tls][network]")
 {
     auto settings = config(0ms);
     settings.max_lifetime = 200ms;

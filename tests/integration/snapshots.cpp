@@ -85,7 +85,7 @@ TEST_CASE(
     CHECK(server.connections().empty());
 }
 
-TEST_CASE("connections names those whose handler outlives their socket", "[snapshot]")
+TEST_CASE("connections names those whose handler outlives their socket", "[snapshot][network]")
 {
     std::atomic<bool> may_return = false;
     test::running_server running(snapshots_test::closes_early{&may_return});

@@ -59,7 +59,7 @@ using namespace test::stopped_output;
 
 TEST_CASE(
     "messages that were sent before close() are delivered, and an orderly end follows",
-    "[close][output]")
+    "[close][output][network]")
 {
     const auto protocol = test::either();
     const auto linger = GENERATE(0ms, 3000ms);
@@ -104,7 +104,7 @@ asio::awaitable<void> sends_without_a_pause(connection& conn, account& state)
 
 TEST_CASE(
     "a child's exception ends the connection while the handler sends without a pause",
-    "[children][output]")
+    "[children][output][network]")
 {
     const auto protocol = test::either();
     account state;
@@ -208,7 +208,7 @@ asio::awaitable<void> cancels_a_big_message(connection& conn, account& state)
 
 TEST_CASE(
     "a payload that is written from where it is outlives a cancellation of its sender",
-    "[cancel][framed]")
+    "[cancel][framed][network]")
 {
     const auto protocol = test::either();
     account state;
@@ -250,7 +250,7 @@ asio::awaitable<void> sends_beside_a_write(connection& conn, account& state)
 }
 } // namespace
 
-TEST_CASE("messages that are sent beside a direct write follow it", "[framed][output]")
+TEST_CASE("messages that are sent beside a direct write follow it", "[framed][output][network]")
 {
     const auto protocol = test::either();
     account state;
@@ -417,7 +417,7 @@ asio::awaitable<void> cancels_its_shutdown(connection& conn, account& state)
 }
 } // namespace
 
-TEST_CASE("a half-close that waits for room can be cancelled", "[cancel][shutdown_send]")
+TEST_CASE("a half-close that waits for room can be cancelled", "[cancel][shutdown_send][network]")
 {
     account state;
     test::running_server running(
@@ -464,7 +464,7 @@ asio::awaitable<void> cancels_a_handshake(connection& conn, upgrade& state)
 
 TEST_CASE(
     "a handshake that is cancelled is no success, and the end of the connection",
-    "[cancel][start_tls]")
+    "[cancel][start_tls][network]")
 {
     upgrade state{.context = tls_context(*test::local_config(test::speaks::tls).tls), .room = {}};
     test::running_server running(test::scripted{cancels_a_handshake, &state});

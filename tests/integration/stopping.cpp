@@ -40,7 +40,8 @@ bool echoes(std::uint16_t port)
 }
 } // namespace
 
-TEST_CASE("close() and shutdown() from many threads at once stop a server once", "[lifecycle]")
+TEST_CASE(
+    "close() and shutdown() from many threads at once stop a server once", "[lifecycle][network]")
 {
     for (int round = 0; round < 10; ++round) {
         test::running_server running(hold);
@@ -96,7 +97,7 @@ TEST_CASE("close() and shutdown() from many threads at once stop a server once",
     }
 }
 
-TEST_CASE("a drain without end waits for its handlers", "[lifecycle][drain]")
+TEST_CASE("a drain without end waits for its handlers", "[lifecycle][drain][network]")
 {
     test::gate gate;
     test::running_server running(test::scripted{wait_at_gate, &gate});
@@ -113,7 +114,7 @@ TEST_CASE("a drain without end waits for its handlers", "[lifecycle][drain]")
     CHECK(report.get().drained == 1);
 }
 
-TEST_CASE("a server may be started again by the hook that hears of its end", "[lifecycle]")
+TEST_CASE("a server may be started again by the hook that hears of its end", "[lifecycle][network]")
 {
     test::running_server running(test::echo);
     auto& server = running.server;
@@ -271,7 +272,7 @@ TEST_CASE("who waits in another context keeps nothing of a server that is gone",
     }
 }
 
-TEST_CASE("a stop ends the run that it was asked of, not the one behind it", "[lifecycle]")
+TEST_CASE("a stop ends the run that it was asked of, not the one behind it", "[lifecycle][network]")
 {
     test::running_server running(hold);
     auto& server = running.server;
@@ -308,7 +309,8 @@ TEST_CASE("a stop ends the run that it was asked of, not the one behind it", "[l
     CHECK(running.log.count(server_event_kind::stopped) == 2);
 }
 
-TEST_CASE("listen() called by the hook that hears of the end is for the next run", "[lifecycle]")
+TEST_CASE(
+    "listen() called by the hook that hears of the end is for the next run", "[lifecycle][network]")
 {
     test::running_server running(hold);
     auto& server = running.server;
@@ -329,7 +331,7 @@ TEST_CASE("listen() called by the hook that hears of the end is for the next run
     CHECK(stops == 2);
 }
 
-TEST_CASE("a hook that runs cannot be replaced", "[lifecycle][hooks]")
+TEST_CASE("a hook that runs cannot be replaced", "[lifecycle][hooks][network]")
 {
     test::running_server running(hold);
     auto& server = running.server;

@@ -111,7 +111,9 @@ void with_fair_scheduling(milliseconds bearable, Attempt attempt)
 
 using namespace test::timeouts;
 
-TEST_CASE("a connection that stays silent is closed after the idle timeout, not before", "[idle]")
+TEST_CASE(
+    "a connection that stays silent is closed after the idle timeout, not before",
+    "[idle][network]")
 {
     const auto how = GENERATE(
         test::reading::read_some, test::reading::read, test::reading::readable,
@@ -141,7 +143,8 @@ TEST_CASE("a connection that stays silent is closed after the idle timeout, not 
     CHECK(running.log.errors().empty()); // a timeout of ours is a reason, not an error
 }
 
-TEST_CASE("under TLS a timeout ends the connection with close_notify and FIN", "[idle][tls]")
+TEST_CASE(
+    "under TLS a timeout ends the connection with close_notify and FIN", "[idle][tls][network]")
 {
     const auto linger = GENERATE(3000ms, 0ms);
     INFO("linger " << linger.count());
@@ -167,7 +170,7 @@ TEST_CASE("under TLS a timeout ends the connection with close_notify and FIN", "
     CHECK(running.log.closed().front().reason == close_reason::idle_timeout);
 }
 
-TEST_CASE("bytes from the client reset the idle timeout", "[idle]")
+TEST_CASE("bytes from the client reset the idle timeout", "[idle][network]")
 {
     constexpr milliseconds timeout = 400ms;
     with_fair_scheduling(timeout / 2, [&] {
@@ -199,7 +202,7 @@ TEST_CASE("bytes from the client reset the idle timeout", "[idle]")
     });
 }
 
-TEST_CASE("bytes to the client reset the idle timeout", "[idle]")
+TEST_CASE("bytes to the client reset the idle timeout", "[idle][network]")
 {
     auto config = test::local_config();
     config.idle_timeout = 400ms;
@@ -216,7 +219,8 @@ TEST_CASE("bytes to the client reset the idle timeout", "[idle]")
 }
 
 TEST_CASE(
-    "a handler that works on something else is not activity, and cannot keep the socket", "[idle]")
+    "a handler that works on something else is not activity, and cannot keep the socket",
+    "[idle][network]")
 {
     auto config = test::local_config();
     config.idle_timeout = 200ms;
@@ -248,7 +252,7 @@ TEST_CASE(
     CHECK(running.log.connections().back().kind == connection_event_kind::closed);
 }
 
-TEST_CASE("a connection ends at its lifetime, however busy it is", "[lifetime]")
+TEST_CASE("a connection ends at its lifetime, however busy it is", "[lifetime][network]")
 {
     auto config = test::local_config();
     config.max_lifetime = 300ms;
@@ -272,7 +276,7 @@ TEST_CASE("a connection ends at its lifetime, however busy it is", "[lifetime]")
     CHECK(running.log.closed().front().code == errc::max_lifetime);
 }
 
-TEST_CASE("connections of one moment do not end in one moment", "[lifetime]")
+TEST_CASE("connections of one moment do not end in one moment", "[lifetime][network]")
 {
     auto config = test::local_config();
     config.max_lifetime = 1s;
@@ -296,7 +300,7 @@ TEST_CASE("connections of one moment do not end in one moment", "[lifetime]")
     CHECK(longest - shortest >= 80ms);
 }
 
-TEST_CASE("expires_after ends the pending operation and the connection", "[expires_after]")
+TEST_CASE("expires_after ends the pending operation and the connection", "[expires_after][network]")
 {
     auto config = test::local_config();
     test::error_list errors;
@@ -314,7 +318,7 @@ TEST_CASE("expires_after ends the pending operation and the connection", "[expir
     CHECK(running.log.closed().front().code == errc::deadline_exceeded);
 }
 
-TEST_CASE("expires_after may be set anew, earlier, later, or off", "[expires_after]")
+TEST_CASE("expires_after may be set anew, earlier, later, or off", "[expires_after][network]")
 {
     auto config = test::local_config();
     test::error_list errors;
@@ -343,7 +347,8 @@ TEST_CASE("expires_after may be set anew, earlier, later, or off", "[expires_aft
 }
 
 TEST_CASE(
-    "expires_after that was set off or moved does not fire at the old time", "[expires_after]")
+    "expires_after that was set off or moved does not fire at the old time",
+    "[expires_after][network]")
 {
     const auto next = GENERATE(0ms, milliseconds(1h));
     auto config = test::local_config();
@@ -366,7 +371,7 @@ TEST_CASE(
     CHECK(moved.receive(1) == "!");
 }
 
-TEST_CASE("with every timeout at zero a silent connection stays", "[idle][lifetime]")
+TEST_CASE("with every timeout at zero a silent connection stays", "[idle][lifetime][network]")
 {
     auto config = test::local_config();
     config.pre_open_timeout = 0ms;

@@ -126,7 +126,7 @@ constexpr std::string_view half_a_hello{"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x0
 
 using namespace test::over_tls;
 
-TEST_CASE("a thousand silent clients do not keep a good one out", "[tls][handshake]")
+TEST_CASE("a thousand silent clients do not keep a good one out", "[tls][handshake][network]")
 {
     const test::certificate_authority authority;
     auto config = config_of(authority.issue({}));
@@ -146,7 +146,8 @@ TEST_CASE("a thousand silent clients do not keep a good one out", "[tls][handsha
     CHECK(running.server.stats().tls_handshakes == 1);
 }
 
-TEST_CASE("clients that stall in the handshake lose their places to others", "[tls][handshake]")
+TEST_CASE(
+    "clients that stall in the handshake lose their places to others", "[tls][handshake][network]")
 {
     const test::certificate_authority authority;
     auto config = config_of(authority.issue({}));
@@ -165,7 +166,9 @@ TEST_CASE("clients that stall in the handshake lose their places to others", "[t
     CHECK(good.receive(5) == "hello");
 }
 
-TEST_CASE("set_tls: new clients see the new certificate, open connections live on", "[tls][reload]")
+TEST_CASE(
+    "set_tls: new clients see the new certificate, open connections live on",
+    "[tls][reload][network]")
 {
     const test::certificate_authority authority;
     test::running_server running(
@@ -208,7 +211,8 @@ TEST_CASE("set_tls: new clients see the new certificate, open connections live o
 }
 
 TEST_CASE(
-    "the handler knows its client's certificate, also when the session is resumed", "[tls][mtls]")
+    "the handler knows its client's certificate, also when the session is resumed",
+    "[tls][mtls][network]")
 {
     const test::certificate_authority authority;
     auto config = config_of(authority.issue({}));
@@ -246,7 +250,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "a failed handshake is an error event and a close reason, and no handler runs", "[tls][mtls]")
+    "a failed handshake is an error event and a close reason, and no handler runs",
+    "[tls][mtls][network]")
 {
     const test::certificate_authority authority;
     const test::certificate_authority stranger;

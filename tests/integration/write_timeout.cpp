@@ -106,7 +106,8 @@ TEST_CASE("a write of which the client takes nothing ends after the write timeou
     CHECK(client.tcp().receive_rest().end == test::stream_end::reset);
 }
 
-TEST_CASE("a client that stops in the middle is given the whole write timeout again", "[write]")
+TEST_CASE(
+    "a client that stops in the middle is given the whole write timeout again", "[write][network]")
 {
     auto settings = config(false, 16 * 1024);
     settings.write_timeout = 300ms;
@@ -123,7 +124,7 @@ TEST_CASE("a client that stops in the middle is given the whole write timeout ag
 
 TEST_CASE(
     "a large write that a slow client takes bit by bit is neither idle nor stalled",
-    "[write][idle]")
+    "[write][idle][network]")
 {
     const bool tls = GENERATE(false, true);
     INFO((tls ? "TLS" : "plain TCP"));
@@ -150,7 +151,7 @@ TEST_CASE(
     CHECK(running.log.errors().empty());
 }
 
-TEST_CASE("what the kernel still sends for a waiting handler is not idleness", "[idle]")
+TEST_CASE("what the kernel still sends for a waiting handler is not idleness", "[idle][network]")
 {
     // The write completes at once, into the kernel's buffer. The client then takes seconds to get it.
     auto settings = test::local_config();
@@ -189,7 +190,7 @@ TEST_CASE("what the kernel still sends for a waiting handler is not idleness", "
     CHECK(errors.wait(1) == errc::idle_timeout);
 }
 
-TEST_CASE("a write timeout of zero waits for ever", "[write]")
+TEST_CASE("a write timeout of zero waits for ever", "[write][network]")
 {
     auto settings = config(false, 16 * 1024);
     settings.write_timeout = 0ms;
@@ -205,7 +206,9 @@ TEST_CASE("a write timeout of zero waits for ever", "[write]")
     CHECK_FALSE(errors.wait());
 }
 
-TEST_CASE("expires_after and the lifetime end a write as well", "[write][expires_after][lifetime]")
+TEST_CASE(
+    "expires_after and the lifetime end a write as well",
+    "[write][expires_after][lifetime][network]")
 {
     const bool by_handler = GENERATE(true, false);
     const bool tls = GENERATE(false, true);

@@ -36,8 +36,9 @@ inline std::error_code look_for_client(int fd) noexcept
 }
 
 /// Clients that wait in the queue of a listening socket, at most `bound`; none when it does not
-/// listen. `bound` where the kernel does not tell (only Linux does, tcp(7)).
-inline std::size_t queued_clients([[maybe_unused]] int fd, std::size_t bound) noexcept
+/// listen. `bound` where somebody waits and the kernel does not tell how many (Linux alone does, and
+/// of TCP alone: tcp(7)).
+inline std::size_t queued_clients(int fd, std::size_t bound) noexcept
 {
 #if defined(__linux__)
     tcp_info info = {};
@@ -47,7 +48,7 @@ inline std::size_t queued_clients([[maybe_unused]] int fd, std::size_t bound) no
         return info.tcpi_state == listening ? std::min<std::size_t>(info.tcpi_unacked, bound) : 0;
     }
 #endif
-    return bound;
+    return look_for_client(fd) ? 0 : bound;
 }
 
 /// The longest listen queue that the kernel allows; 0: unknown.
