@@ -41,7 +41,7 @@ class connection;
 namespace detail
 {
 connection_operations& core_of(connection& connection) noexcept;
-connection_ref make_connection(shard& server, const endpoint& remote);
+connection_ref make_connection(environment& home, connection_owner& owner, const endpoint& remote);
 } // namespace detail
 
 /// What `connection::shutdown_send` returns: may be awaited, and may be ignored.
@@ -236,7 +236,7 @@ public:
 
     executor_type get_executor() const noexcept
     {
-        return core_.server.get_executor();
+        return core_.home.get_executor();
     }
 
     /// Half-close: tells the peer that nothing more will come (FIN; under TLS close_notify), and
@@ -326,7 +326,7 @@ public:
     /// The server drains: finish the current message, then return.
     bool draining() const noexcept
     {
-        return core_.server.draining;
+        return core_.home.draining;
     }
 
     /// Unique in the process, never reused.
@@ -385,10 +385,11 @@ private:
     friend detail::connection_operations& detail::core_of(connection& connection) noexcept;
 
     friend detail::connection_ref detail::make_connection(
-        detail::shard& server, const endpoint& remote);
+        detail::environment& home, detail::connection_owner& owner, const endpoint& remote);
 
     /// Connections are made by their server, and destroy themselves.
-    connection(detail::shard& server, const endpoint& remote) : core_(server, remote, *this)
+    connection(detail::environment& home, detail::connection_owner& owner, const endpoint& remote)
+        : core_(home, owner, remote, *this)
     {}
 
     ~connection() = default;
@@ -414,9 +415,10 @@ inline connection_operations& core_of(connection& connection) noexcept
     return connection.core_;
 }
 
-inline connection_ref make_connection(shard& server, const endpoint& remote)
+inline connection_ref make_connection(
+    environment& home, connection_owner& owner, const endpoint& remote)
 {
-    return connection_ref((new connection(server, remote))->core_);
+    return connection_ref((new connection(home, owner, remote))->core_);
 }
 } // namespace detail
 } // namespace FAIRLEAD_NAMESPACE

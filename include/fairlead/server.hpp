@@ -9,6 +9,7 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/core.hpp>
 #include <fairlead/detail/server/operations.hpp>
+#include <fairlead/detail/server/requests.hpp>
 #include <fairlead/event.hpp>
 #include <fairlead/handler.hpp>
 #include <fairlead/hooks.hpp>
@@ -148,14 +149,14 @@ public:
     /// is done. Idempotent.
     void close()
     {
-        core_->request_close();
+        detail::request_close(*core_);
     }
 
     /// Closes one connection in order; its pending operation ends with `errc::server_closed`.
     /// False: there is none of this id. Returns before it is done.
     bool close_connection(std::uint64_t id)
     {
-        return core_->request_close_connection(id);
+        return detail::request_close_connection(*core_, id);
     }
 
     /// For the next `open()`. Throws `std::system_error`: `errc::invalid_address`, or
@@ -164,7 +165,7 @@ public:
     {
         core_->require_stopped();
         detail::check_address(address);
-        core_->config.address = std::move(address);
+        core_->home.config.address = std::move(address);
     }
 
     /// Listens, from the next `open()` until it stops, on a socket that somebody else has made,
@@ -190,7 +191,7 @@ public:
     /// told.
     void set_tls(std::optional<tls_config> config)
     {
-        core_->request_tls(detail::load_tls(*core_, config));
+        detail::request_tls(*core_, detail::load_tls(*core_, config));
     }
 
     server_state state() const noexcept
@@ -215,12 +216,12 @@ public:
     /// `stats().handlers`.
     std::int64_t open_connections() const noexcept
     {
-        return core_->counters.open.get();
+        return core_->home.counters.open.get();
     }
 
     server_stats stats() const noexcept
     {
-        return core_->stats();
+        return core_->home.stats();
     }
 
     /// The bound address, of several the first; none before the first `open()`. Stays known after

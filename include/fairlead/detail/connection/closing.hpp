@@ -35,7 +35,7 @@ inline constexpr std::chrono::milliseconds longest_linger_of_idle{200};
 inline asio::awaitable<void> say_goodbye(connection_operations& connection)
 {
     using condition = transport::attempt::condition;
-    const auto timeout = connection.server.config.tls_close_timeout;
+    const auto timeout = connection.home.config.tls_close_timeout;
     connection.begin_closing(timeout);
     for (;;) {
         const auto attempt = connection.stream.close_notify();
@@ -112,7 +112,7 @@ inline asio::awaitable<void> close_in_order(connection_operations& connection)
     if (connection.is_open()) {
         stream.shutdown_send();
         connection.sending_finished();
-        const auto& config = connection.server.config;
+        const auto& config = connection.home.config;
         const auto patience =
             owes_nothing ? std::min(config.linger, longest_linger_of_idle) : config.linger;
         if (patience.count() > 0) {
@@ -144,7 +144,7 @@ inline bool close_at_once(connection_operations& connection)
 /// What ends a stage of a connection: keeps it meanwhile, and runs on its thread.
 struct stage_done
 {
-    using executor_type = shard::executor_type;
+    using executor_type = environment::executor_type;
 
     explicit stage_done(connection_ref of) noexcept : client(std::move(of))
     {}

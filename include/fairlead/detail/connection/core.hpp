@@ -35,13 +35,15 @@ public:
     using milliseconds = std::chrono::milliseconds;
     using phase = lifecycle::phase;
 
-    connection_core(shard& owner, const endpoint& remote_endpoint, connection& as_handlers_see_it)
-        : connection_record(owner, remote_endpoint, as_handlers_see_it),
+    connection_core(
+        environment& belongs_to, connection_owner& told, const endpoint& remote_endpoint,
+        connection& as_handlers_see_it)
+        : connection_record(belongs_to, told, remote_endpoint, as_handlers_see_it),
           node(&connection_core::deadline_passed),
-          stream(server.reactor)
+          stream(home.reactor)
     {
         life_.times.last_activity = accepted_at;
-        life_.times.begin_lifetime(accepted_at, server.config.max_lifetime, id());
+        life_.times.begin_lifetime(accepted_at, home.config.max_lifetime, id());
     }
 
     connection_core(const connection_core&) = delete;
@@ -123,11 +125,11 @@ public:
     /// Its time until the handler must start begins.
     void begin_pre_open()
     {
-        const auto timeout = server.config.pre_open_timeout;
+        const auto timeout = home.config.pre_open_timeout;
         enter(
             phase::pre_open, timeout.count() > 0 ? later(accepted_at, timeout) : time_point::max());
-        if (server.draining) {
-            server.awaits_first_request(accepted_at + longest_wait_for_first_request);
+        if (home.draining) {
+            owner.awaits_first_request(accepted_at + longest_wait_for_first_request);
         }
     }
 
@@ -143,11 +145,11 @@ public:
     {
         const time_point now = clock::now();
         life_.enter(phase::open, now);
-        server.counters.opened.add();
+        home.counters.opened.add();
         task_begins();
-        if (server.draining) { // its first request is on its way: it was begun before the drain
+        if (home.draining) { // its first request is on its way: it was begun before the drain
             life_.input.owes_first_reply(now);
-            server.awaits_first_request(now + longest_wait_for_first_request);
+            owner.awaits_first_request(now + longest_wait_for_first_request);
         }
         emit(connection_event_kind::opened);
         look_at_deadlines(clock::now());
@@ -184,7 +186,7 @@ public:
     void task_begins() noexcept
     {
         if (life_.task_begins()) {
-            server.counters.handlers.add(1);
+            home.counters.handlers.add(1);
         }
     }
 
@@ -193,7 +195,7 @@ public:
     {
         const bool was_last = life_.task_ends();
         if (was_last) {
-            server.counters.handlers.add(-1);
+            home.counters.handlers.add(-1);
         }
         return was_last;
     }
@@ -211,7 +213,7 @@ public:
     void handler_ended(const std::exception_ptr& failure)
     {
         const bool is_news = failure && !life_.end.explains(failure);
-        life_.end.conclude(is_news, is_news ? report(failure) : no_error, server.draining);
+        life_.end.conclude(is_news, is_news ? report(failure) : no_error, home.draining);
         wake_those_who_wait();
     }
 
@@ -255,9 +257,9 @@ public:
     {
         const socket_step how = life_.closes(reset, messages());
         if (how != socket_step::none) {
-            server.cancel(*this);
+            home.cancel(*this);
             stream.close(how == socket_step::reset);
-            server.connection_closed(*this);
+            owner.connection_closed(*this);
             over_if_done();
         }
     }
@@ -266,7 +268,7 @@ public:
     void over_if_done() noexcept
     {
         if (life_.is_over()) {
-            server.connection_over(*this);
+            owner.connection_over(*this);
         }
     }
 
@@ -287,16 +289,16 @@ protected:
     ~connection_core()
     {
         if (life_.tasks_are_gone()) {
-            server.counters.handlers.add(-1);
+            home.counters.handlers.add(-1);
         }
         stop_now(close_reason::server_closed, errc::server_closed);
-        server.cancel(*this);
+        home.cancel(*this);
         over_if_done();
     }
 
     lifecycle::surroundings around() const noexcept
     {
-        return {.config = server.config, .is_tls = stream.is_tls(), .messages = messages()};
+        return {.config = home.config, .is_tls = stream.is_tls(), .messages = messages()};
     }
 
     message_queue messages() const noexcept
@@ -313,7 +315,7 @@ protected:
         }
         look_by(todo.look_by);
         if (todo.next_look != time_point::max()) {
-            server.schedule(*this, todo.next_look);
+            home.schedule(*this, todo.next_look);
         }
         if (todo.cancels) {
             stream.cancel();
@@ -362,7 +364,7 @@ protected:
     void look_by(time_point when) noexcept
     {
         if (when != time_point::max() && is_open()) {
-            server.schedule_by(*this, when);
+            home.schedule_by(*this, when);
         }
     }
 

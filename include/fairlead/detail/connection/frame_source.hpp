@@ -43,7 +43,7 @@ public:
     ~frame_source()
     {
         core_.frame_ends();
-        core_.server.buffers.give_back(reader.give_back());
+        core_.home.buffers.give_back(reader.give_back());
     }
 
     void take_over(std::span<const std::byte> pending)
@@ -101,13 +101,13 @@ private:
     {
         outbox_.flush();
         if (reader.pending().empty()) {
-            core_.server.buffers.give_back(reader.give_back());
+            core_.home.buffers.give_back(reader.give_back());
             const bool has_input = co_await connection_.readable(error);
             const bool goes_on = has_input || (connection_.draining() && !options_.ends_in_drain);
             if (error || !goes_on) {
                 co_return false;
             }
-            reader.lend(core_.server.buffers.take_block());
+            reader.lend(core_.home.buffers.take_block());
         } else if (options_.frame_timeout.count() > 0 && !std::exchange(is_timed_, true)) {
             core_.frame_begins(options_.frame_timeout);
         }

@@ -18,7 +18,7 @@ void finish_when_asked(connection_operations& connection) noexcept;
 /// The socket has room, perhaps.
 struct room_found : runs_at_home
 {
-    using executor_type = shard::executor_type;
+    using executor_type = environment::executor_type;
 
     explicit room_found(connection_operations& connection) noexcept : of(connection)
     {}

@@ -139,7 +139,7 @@ struct end_wait
 template <typename End, typename Handler>
 struct io_completion : handler_wrapper
 {
-    using executor_type = shard::executor_type;
+    using executor_type = environment::executor_type;
 
     io_completion(connection_operations& of, Handler completed)
         : connection(of), executor(of.get_executor()), handler(std::move(completed))
@@ -233,7 +233,7 @@ void at_home(connection_operations& connection, Handler&& handler, Next next)
         if (is_same_executor(own, asio::get_associated_executor(handler, own))) {
             next(std::forward<Handler>(handler));
         } else {
-            next(foreign_handler<shard::executor_type, plain_handler>(
+            next(foreign_handler<environment::executor_type, plain_handler>(
                 own, std::forward<Handler>(handler)));
         }
     }

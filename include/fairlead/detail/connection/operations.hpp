@@ -68,10 +68,10 @@ public:
         }
         if (bytes != 0) {
             if (bytes_read.get() == 0) {
-                server.first_bytes_read(*this);
+                owner.first_bytes_read(*this);
             }
             bytes_read.add(bytes);
-            server.counters.bytes_read.add(bytes);
+            home.counters.bytes_read.add(bytes);
             touch();
             first_input_has_come();
             emit_io(connection_event_kind::read);
@@ -173,7 +173,7 @@ public:
     /// The handler takes a step that belongs before it: `pre_open_timeout` counts from `since`.
     void late_pre_open_begins(time_point since)
     {
-        const auto timeout = server.config.pre_open_timeout;
+        const auto timeout = home.config.pre_open_timeout;
         if (timeout.count() > 0 && is_open() && !is_stopped()) {
             life_.times.pre_open_ends = later(since, timeout);
             look_by(life_.times.pre_open_ends);
@@ -216,7 +216,7 @@ public:
     template <typename Handler>
     void wait_until_drain(Handler&& handler)
     {
-        if (life_.is_orphaned() || server.draining || is_stopped() || !is_open()) {
+        if (life_.is_orphaned() || home.draining || is_stopped() || !is_open()) {
             post_completion(get_executor(), std::forward<Handler>(handler), std::error_code());
         } else {
             extras().until_drain.push(get_executor(), std::forward<Handler>(handler));
@@ -266,7 +266,7 @@ private:
     bool has_nothing_to_wait_for() noexcept
     {
         return life_.is_orphaned() ||
-               (server.draining && !life_.input.is_first_reply_owed() && !owes_reply());
+               (home.draining && !life_.input.is_first_reply_owed() && !owes_reply());
     }
 
     /// Of a connection that was opened during a drain: this is what its reply is owed for, with

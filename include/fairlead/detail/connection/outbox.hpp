@@ -46,7 +46,7 @@ public:
     std::vector<std::byte>& queue()
     {
         if (filling_.capacity() == 0) {
-            filling_ = connection_.server.buffers.take_queue();
+            filling_ = connection_.home.buffers.take_queue();
         }
         return filling_;
     }
@@ -162,7 +162,7 @@ private:
     /// What each pending operation holds.
     struct operation : runs_at_home
     {
-        using executor_type = shard::executor_type;
+        using executor_type = environment::executor_type;
 
         executor_type get_executor() const noexcept
         {
@@ -232,7 +232,7 @@ private:
     {
         auto pending = begin_operation();
         if (!held_back_) {
-            held_back_.emplace(connection_.server.context, asio::steady_timer::time_point::max());
+            held_back_.emplace(connection_.home.context, asio::steady_timer::time_point::max());
         }
         held_back_->async_wait(released{std::move(pending)});
         is_held_back_ = true;
@@ -258,7 +258,7 @@ private:
         if (pending_ == 0) {
             waiting_ = ended.waiting;
             if (filling_.empty()) {
-                connection_.server.buffers.give_back(std::move(filling_));
+                connection_.home.buffers.give_back(std::move(filling_));
                 filling_ = {};
             }
         }
@@ -309,7 +309,7 @@ private:
         }
         error_ = error;
         rest_ = {};
-        connection_.server.buffers.give_back(std::move(sending_));
+        connection_.home.buffers.give_back(std::move(sending_));
         sending_ = {};
         payload_ = {};
         trailer_ = {};

@@ -5,11 +5,12 @@
 #define FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
 
 #include <fairlead/detail/connection/lifecycle.hpp>
+#include <fairlead/detail/connection/owner.hpp>
 #include <fairlead/detail/io/native.hpp>
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/connection_limit.hpp>
+#include <fairlead/detail/server/environment.hpp>
 #include <fairlead/detail/server/registry.hpp>
-#include <fairlead/detail/server/shard.hpp>
 #include <fairlead/detail/util/intrusive_list.hpp>
 #include <fairlead/detail/util/published.hpp>
 #include <fairlead/detail/util/wait_list.hpp>
@@ -53,16 +54,19 @@ struct connection_extras
 class connection_record : public registry_entry, public newcomer_hook
 {
 public:
-    using clock = shard::clock;
-    using time_point = shard::time_point;
+    using clock = environment::clock;
+    using time_point = environment::time_point;
 
-    connection_record(shard& owner, const endpoint& remote_endpoint, connection& as_handlers_see_it)
-        : server(owner),
+    connection_record(
+        environment& belongs_to, connection_owner& told, const endpoint& remote_endpoint,
+        connection& as_handlers_see_it)
+        : home(belongs_to),
+          owner(told),
           face(as_handlers_see_it),
           remote(native::unmapped(remote_endpoint)),
           accepted_at(clock::now())
     {
-        server.connection_made();
+        home.connection_made();
     }
 
     connection_record(const connection_record&) = delete;
@@ -80,9 +84,9 @@ public:
         }
     }
 
-    shard::executor_type get_executor() const noexcept
+    environment::executor_type get_executor() const noexcept
     {
-        return server.get_executor();
+        return home.get_executor();
     }
 
     /// Made when first asked for.
@@ -121,25 +125,26 @@ public:
 
     void emit(connection_event_kind kind) noexcept
     {
-        if (server.hooks.callbacks.on_connection) {
-            server.hooks.emit(event(kind));
+        if (home.hooks.callbacks.on_connection) {
+            home.hooks.emit(event(kind));
         }
     }
 
     void emit_io(connection_event_kind kind) noexcept
     {
-        if (server.config.io_events) {
+        if (home.config.io_events) {
             emit(kind);
         }
     }
 
     std::error_code report(const std::exception_ptr& failure) noexcept
     {
-        return server.hooks.report(
+        return home.hooks.report(
             failure, errc::handler_failed, "an exception left the handler", id(), remote);
     }
 
-    shard& server;
+    environment& home;
+    connection_owner& owner;
     connection& face;
     connection_place place;
     endpoint local;
@@ -154,7 +159,7 @@ protected:
     ~connection_record()
     {
         place.give_back();
-        server.connection_gone();
+        home.connection_gone();
     }
 
     /// Nobody refers to it any more.

@@ -75,7 +75,7 @@ public:
     {
         if (bytes != 0) {
             bytes_written.add(bytes);
-            server.counters.bytes_written.add(bytes);
+            home.counters.bytes_written.add(bytes);
             touch();
         }
         if (life_.output.was_taken(bytes, waits)) {
@@ -292,9 +292,9 @@ private:
 
     void write_time_begins() noexcept
     {
-        if (server.config.write_timeout.count() > 0) {
+        if (home.config.write_timeout.count() > 0) {
             life_.times.write_begins(clock::now());
-            look_by(life_.times.first_look(server.config.write_timeout));
+            look_by(life_.times.first_look(home.config.write_timeout));
         }
     }
 };

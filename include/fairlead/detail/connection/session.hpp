@@ -25,7 +25,7 @@ inline void failed_early(
 {
     connection.pre_open_failed(reason, error);
     const std::string what = where + error.message();
-    connection.server.hooks.emit(error_event{
+    connection.home.hooks.emit(error_event{
         .code = error,
         .what = what,
         .connection_id = connection.id(),
@@ -34,7 +34,7 @@ inline void failed_early(
 
 inline void handshake_failed(connection_operations& connection, const std::error_code& error)
 {
-    connection.server.counters.tls_handshakes_failed.add();
+    connection.home.counters.tls_handshakes_failed.add();
     failed_early(connection, close_reason::tls_handshake_failed, error, "TLS handshake: ");
 }
 
@@ -152,9 +152,9 @@ inline asio::awaitable<bool> handshake(
         }
         if (attempt.waits_for == condition::nothing) {
             connection.tls = connection.stream.describe_tls();
-            connection.server.counters.tls_handshakes.add();
+            connection.home.counters.tls_handshakes.add();
             if (connection.tls->resumed) {
-                connection.server.counters.tls_resumed.add();
+                connection.home.counters.tls_resumed.add();
             }
             co_return true;
         }
@@ -189,7 +189,7 @@ inline asio::awaitable<bool> pre_open(
     if (!first) {
         co_return false;
     }
-    if (connection.server.config.tls_detect && *first != tls_first_byte) {
+    if (connection.home.config.tls_detect && *first != tls_first_byte) {
         co_return true;
     }
     const bool is_secure = co_await handshake(connection, *context, gate);
@@ -244,7 +244,7 @@ inline asio::awaitable<void> start_tls(
         co_return;
     }
     late_handshake under_way(connection);
-    const bool is_secure = co_await handshake(connection, context, connection.server.gate());
+    const bool is_secure = co_await handshake(connection, context, connection.owner.gate());
     under_way.is_over();
     if (!is_secure) {
         const std::error_code cause = connection.end().cause();

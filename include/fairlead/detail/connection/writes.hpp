@@ -21,7 +21,7 @@ namespace FAIRLEAD_NAMESPACE::detail
 /// it, and not as late as its end.
 inline void tell_of_output_soon(connection_operations& connection) noexcept
 {
-    if (!connection.server.config.io_events) {
+    if (!connection.home.config.io_events) {
         return;
     }
     try {

@@ -5,7 +5,7 @@
 
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/accept_failure.hpp>
-#include <fairlead/detail/server/shard.hpp>
+#include <fairlead/detail/server/environment.hpp>
 
 #include <chrono>
 #include <string>
@@ -18,23 +18,23 @@ namespace FAIRLEAD_NAMESPACE::detail
 class accept_events
 {
 public:
-    explicit accept_events(shard& owner) noexcept : shard_(owner)
+    explicit accept_events(environment& home) noexcept : home_(home)
     {}
 
     void emit(
         server_event_kind kind, std::error_code code, std::string_view what,
         const endpoint& local) noexcept
     {
-        shard_.hooks.emit(server_event{.kind = kind, .local = local, .code = code, .what = what});
+        home_.hooks.emit(server_event{.kind = kind, .local = local, .code = code, .what = what});
     }
 
     /// A failure of accept(2) has begun.
     void failing(const std::error_code& error, const endpoint& local) noexcept
     {
         const std::error_code code = told_accept_failure(error);
-        shard_.counters.pauses.add();
+        home_.counters.pauses.add();
         const auto tell = [&](std::string_view what) {
-            shard_.hooks.emit(error_event{.code = code, .what = what});
+            home_.hooks.emit(error_event{.code = code, .what = what});
             emit(server_event_kind::paused, code, what, local);
         };
         std::string what;
@@ -48,7 +48,7 @@ public:
 
     void pausing_at_limit(const endpoint& local) noexcept
     {
-        shard_.counters.pauses.add();
+        home_.counters.pauses.add();
         limit_reached("max_connections", local);
         emit(
             server_event_kind::paused, errc::too_many_connections,
@@ -63,7 +63,7 @@ public:
     /// At most once a second.
     void limit_reached(std::string_view what, const endpoint& local) noexcept
     {
-        const auto now = shard::clock::now();
+        const auto now = environment::clock::now();
         if (now - limit_told_at_ >= std::chrono::seconds(1)) {
             limit_told_at_ = now;
             emit(server_event_kind::limit_reached, errc::too_many_connections, what, local);
@@ -71,8 +71,8 @@ public:
     }
 
 private:
-    shard& shard_;
-    shard::time_point limit_told_at_ = {};
+    environment& home_;
+    environment::time_point limit_told_at_ = {};
 };
 } // namespace FAIRLEAD_NAMESPACE::detail
 

@@ -10,11 +10,11 @@
 #include <fairlead/detail/server/accept_failure.hpp>
 #include <fairlead/detail/server/accept_sink.hpp>
 #include <fairlead/detail/server/connection_limit.hpp>
+#include <fairlead/detail/server/environment.hpp>
 #include <fairlead/detail/server/listening_sockets.hpp>
 #include <fairlead/detail/server/parked_client.hpp>
 #include <fairlead/detail/server/place_bell.hpp>
 #include <fairlead/detail/server/retry_pause.hpp>
-#include <fairlead/detail/server/shard.hpp>
 #include <fairlead/detail/util/integer_cast.hpp>
 
 #include <cstddef>
@@ -35,14 +35,14 @@ namespace FAIRLEAD_NAMESPACE::detail
 class acceptor : private deadline_wheel::node
 {
 public:
-    acceptor(shard& owner, std::shared_ptr<connection_limit> limit, accept_sink& sink)
+    acceptor(environment& home, std::shared_ptr<connection_limit> limit, accept_sink& sink)
         : node(&acceptor::time_to_go_on),
-          shard_(owner),
+          home_(home),
           limit_(std::move(limit)),
-          place_bell_(owner, *limit_),
+          place_bell_(home, *limit_),
           sink_(sink),
-          events_(owner),
-          sockets_(owner)
+          events_(home),
+          sockets_(home)
     {}
 
     acceptor(const acceptor&) = delete;
@@ -80,7 +80,7 @@ public:
     void begin_to_finish() noexcept
     {
         // Linux takes one more than listen(2) was told.
-        const auto longest = integer_cast<std::size_t>(longest_queue(shard_.config)) + 1;
+        const auto longest = integer_cast<std::size_t>(longest_queue(home_.config)) + 1;
         sockets_.begin_to_finish(longest);
         if (sockets_.is_finished() && !parked_.socket) {
             close();
@@ -100,7 +100,7 @@ public:
     {
         sockets_.close();
         reserve_.reset();
-        shard_.cancel(*this);
+        home_.cancel(*this);
         state_ = state::accepting;
         pause_.end();
         parked_.drop();
@@ -118,7 +118,7 @@ public:
     void retry_soon()
     {
         if (state_ == state::backing_off) {
-            shard_.schedule_by(*this, shard::clock::now());
+            home_.schedule_by(*this, environment::clock::now());
         }
     }
 
@@ -133,7 +133,7 @@ public:
     }
 
 private:
-    using time_point = shard::time_point;
+    using time_point = environment::time_point;
 
     enum class state
     {
@@ -146,7 +146,7 @@ private:
 
     void wait() noexcept
     {
-        shard_.schedule_by(*this, sockets_.next_attempt());
+        home_.schedule_by(*this, sockets_.next_attempt());
         try {
             sockets_.wait([this](const std::error_code& error) {
                 if (state_ != state::accepting) {
@@ -173,12 +173,12 @@ private:
     {
         std::error_code skipped;
         std::error_code last;
-        for (int count = 0; count < shard_.config.accepts_per_wakeup; ++count) {
+        for (int count = 0; count < home_.config.accepts_per_wakeup; ++count) {
             if (sockets_.is_finished()) {
                 return finished();
             }
             // Only who pauses needs the place first; others take it for a client that is there.
-            const bool pauses = shard_.config.at_limit == limit_policy::pause;
+            const bool pauses = home_.config.at_limit == limit_policy::pause;
             connection_place place = pauses ? connection_place::take(*limit_) : connection_place();
             if (pauses && !place) {
                 return no_place();
@@ -200,8 +200,8 @@ private:
             if (!place) {
                 place = connection_place::take(*limit_);
             }
-            if (!place && shard_.config.at_limit == limit_policy::evict_idle) {
-                const auto now = shard::clock::now();
+            if (!place && home_.config.at_limit == limit_policy::evict_idle) {
+                const auto now = environment::clock::now();
                 parked_.begin(*limit_, now);
                 if (parked_.seek(place, now, sink_) && !place) {
                     return park(std::move(client), remote);
@@ -283,7 +283,7 @@ private:
             }
             return true;
         }
-        shard_.counters.accept_errors.add();
+        home_.counters.accept_errors.add();
         if (failure != accept_failure::exhausted) {
             return false;
         }
@@ -304,7 +304,7 @@ private:
         } while (classify_accept_failure(error.value()) == accept_failure::other && error);
         if (client) {
             native::reset_on_close(client.get());
-            shard_.counters.refused.add();
+            home_.counters.refused.add();
         }
         client.reset();
         reserve_ = native::open_reserve();
@@ -314,7 +314,7 @@ private:
     {
         const bool is_first = !pause_.is_on();
         state_ = state::backing_off;
-        shard_.schedule(*this, shard::clock::now() + pause_.grow());
+        home_.schedule(*this, environment::clock::now() + pause_.grow());
         if (is_first) {
             events_.failing(error, sockets_.local_endpoint());
         }
@@ -370,7 +370,7 @@ private:
 
     void await_room() noexcept
     {
-        shard_.schedule(*this, shard::clock::now() + evictions::patience);
+        home_.schedule(*this, environment::clock::now() + evictions::patience);
         try {
             ask_for_place();
         } catch (...) { // no memory: the time comes all the same
@@ -380,7 +380,7 @@ private:
     void admit_parked() noexcept
     {
         connection_place place;
-        if (!parked_.seek(place, shard::clock::now(), sink_)) {
+        if (!parked_.seek(place, environment::clock::now(), sink_)) {
             return reject_parked();
         }
         if (!place) {
@@ -400,7 +400,7 @@ private:
 
     void unpark() noexcept
     {
-        shard_.cancel(*this);
+        home_.cancel(*this);
         state_ = state::accepting;
         parked_.account = {};
     }
@@ -431,7 +431,7 @@ private:
         }
     }
 
-    shard& shard_;
+    environment& home_;
     const std::shared_ptr<connection_limit> limit_;
     place_bell place_bell_;
     accept_sink& sink_;

@@ -6,6 +6,9 @@
 
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/drain.hpp>
+#include <fairlead/detail/server/environment.hpp>
+#include <fairlead/detail/server/live_connections.hpp>
+#include <fairlead/detail/server/pipeline.hpp>
 #include <fairlead/detail/server/reception.hpp>
 #include <fairlead/detail/server/runs.hpp>
 #include <fairlead/detail/util/wheel_timer.hpp>
@@ -13,6 +16,7 @@
 #include <asio/post.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <exception>
@@ -27,28 +31,39 @@
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
-/// Everything runs on the context's thread except what says otherwise. Nothing that a hook or a
+/// Made by server_owner, in operations.hpp. Everything runs on the context's thread except what says otherwise. Nothing that a hook or a
 /// handler calls comes back in here directly: the public functions post.
-class server_core : public reception
+class server_core final : public std::enable_shared_from_this<server_core>,
+                          private connection_owner,
+                          private reception_listener
 {
 public:
+    using clock = environment::clock;
+    using time_point = environment::time_point;
     using stop_waiter = wait_queue<std::exception_ptr>::waiter;
 
     server_core(
         asio::io_context& io_context, server_config options,
         std::shared_ptr<connection_limit> shared_limit,
-        std::shared_ptr<const tls_context> shared_tls)
-        : reception(io_context, std::move(options), std::move(shared_limit), std::move(shared_tls)),
-          drain_timer_(*this, &server_core::drain_deadline_passed),
-          first_request_timer_(*this, &server_core::first_requests_are_late)
+        std::shared_ptr<const tls_context> shared_tls, std::unique_ptr<pipeline> line)
+        : home(io_context, std::move(options)),
+          pipeline_(std::move(line)),
+          tls_(std::move(shared_tls)),
+          reception_(home, *this, connections_.registered, shared_limit, *this),
+          gate_(home, home.config.max_handshakes),
+          drain_timer_(home, *this, &server_core::drain_deadline_passed),
+          first_request_timer_(home, *this, &server_core::first_requests_are_late)
     {}
 
-    // -- any thread
+    environment home;
+    hand_over arrivals; // clients on their way from other servers' acceptors
 
-    std::shared_ptr<server_core> shared()
+    environment::executor_type get_executor() noexcept
     {
-        return std::static_pointer_cast<server_core>(shared_from_this());
+        return home.get_executor();
     }
+
+    // -- any thread
 
     /// A stop that was asked for counts at once, though it takes effect on the server's own thread.
     server_state state() const noexcept
@@ -58,106 +73,96 @@ public:
         return is_ending ? server_state::draining : state;
     }
 
-    void request_close()
-    {
-        request(shared(), [](server_core& self, bool is_current) {
-            if (is_current) {
-                self.end_run();
-            }
-        });
-    }
-
-    /// `self`: the caller's hold on it ends here, before anybody can hear of the drain's end. Who
-    /// waits in another context must not be the last to let go: the server's own is gone by then.
-    static void request_drain(
-        std::shared_ptr<server_core> self, std::chrono::milliseconds timeout,
-        std::unique_ptr<drain_account::waiter> caller)
-    {
-        const auto asked_at = clock::now();
-        const auto deadline = later(asked_at, std::max(timeout, std::chrono::milliseconds(0)));
-        request(
-            std::move(self), [asked_at, deadline, caller = std::move(caller)](
-                                 server_core& core, bool is_current) mutable {
-                if (is_current) {
-                    core.drain_until(asked_at, deadline, std::move(caller));
-                } else {
-                    wait_queue<drain_report>::complete(std::move(caller), {});
-                }
-            });
-    }
-
     unsigned announce_run() noexcept
     {
         return runs_.announce();
     }
 
-    bool request_close_connection(std::uint64_t id)
+    /// Returns the run that it is asked of, for `is_to_stop`.
+    unsigned ask_to_stop() noexcept
     {
-        if (!connections_.contains(id)) {
-            return false;
-        }
-        asio::post(get_executor(), [self = shared(), id] {
-            if (connection_core* const found = self->connections_.find(id)) {
-                found->stop_in_order(close_reason::server_closed, errc::server_closed);
-            }
-        });
-        return true;
+        return runs_.ask_to_stop();
     }
 
-    /// New handshakes use `next`; null: new connections are plain.
-    void request_tls(std::shared_ptr<const tls_context> next)
+    bool has_connection(std::uint64_t id) const
     {
-        asio::post(get_executor(), [self = shared(), next = std::move(next)] {
-            self->tls_ = next;
-            self->acceptor_.emit(server_event_kind::tls_reloaded, {}, "new handshakes use it");
-        });
+        return connections_.registered.contains(id);
     }
 
-    void request_report(std::error_code code, std::string what)
+    /// In the order in which they came.
+    std::vector<connection_info> list() const
     {
-        asio::post(get_executor(), [self = shared(), code, what = std::move(what)] {
-            self->hooks.emit(error_event{.code = code, .what = what});
-        });
-    }
-
-    /// A client that another server's acceptor took, with its place in the shared limit. False:
-    /// this one has stopped, and the client is still the caller's. Throws when there is no memory.
-    bool request_adopt(native::descriptor& socket, const endpoint& remote, connection_place& place)
-    {
-        if (!arrivals_.announce()) {
-            return false;
-        }
-        try {
-            asio::post(
-                get_executor(), [self = shared(), socket = std::move(socket), remote,
-                                 place = std::move(place)]() mutable {
-                    self->arrivals_.arrived();
-                    self->adopt(std::move(socket), remote, std::move(place));
-                    self->stop_when_drained();
-                });
-        } catch (...) { // out of memory: the client is gone
-            arrivals_.arrived();
-            throw;
-        }
-        return true;
+        return connections_.list();
     }
 
     // -- the server's thread
 
+    /// A client with its place in the limit, from this server's acceptor or another's.
+    void adopt(native::descriptor socket, const endpoint& remote, connection_place place) noexcept
+    {
+        const auto state = state_.load();
+        if (state != server_state::running && state != server_state::draining) {
+            return; // it came while this shard was stopping
+        }
+        try {
+            if (auto client = reception_.enroll(std::move(socket), remote, std::move(place))) {
+                pipeline_->begin(std::move(client), {tls_, &gate_});
+            }
+        } catch (...) {
+            reception_.could_not_serve(remote);
+        }
+    }
+
+    void require_stopped() const
+    {
+        const auto state = state_.load();
+        if (is_listening() || state == server_state::running || state == server_state::draining) {
+            throw std::system_error(make_error_code(errc::already_running));
+        }
+    }
+
+    /// To be changed: a function that is being called cannot be.
+    fairlead::hooks& settable_hooks()
+    {
+        require_stopped();
+        if (home.hooks.is_calling()) {
+            throw std::system_error(make_error_code(errc::already_running));
+        }
+        return home.hooks.callbacks;
+    }
+
+    /// For the next opening, in place of the configured address.
+    void adopt_listener(int fd)
+    {
+        require_stopped();
+        reception_.adopt_listener(fd);
+    }
+
+    /// `reception::forward`
+    void forward_clients(decltype(reception::forward) to)
+    {
+        reception_.forward = std::move(to);
+    }
+
+    bool has_adopted() const noexcept
+    {
+        return reception_.has_adopted();
+    }
+
     bool is_listening() const noexcept
     {
-        return acceptor_.is_open();
+        return reception_.acceptor.is_open();
     }
 
     const endpoint& local_endpoint() const noexcept
     {
-        return acceptor_.sockets().local_endpoint();
+        return reception_.acceptor.sockets().local_endpoint();
     }
 
     /// Throws, and tells the error hook as well.
     void open()
     {
-        open([this] { return make_listeners(); });
+        open([this] { return reception_.make_listeners(); });
     }
 
     /// With the descriptors that `make_listeners` makes.
@@ -168,21 +173,21 @@ public:
         const bool is_adopted = has_adopted();
         std::vector<refused_option> refused;
         try {
-            reactor.open();
+            home.reactor.open();
             auto made = make();
             refused = made.front().refused; // of the others it is the same
-            acceptor_.assign(std::move(made));
+            reception_.acceptor.assign(std::move(made));
         } catch (const std::system_error& error) {
-            hooks.emit(error_event{.code = error.code(), .what = error.what()});
+            home.hooks.emit(error_event{.code = error.code(), .what = error.what()});
             throw;
         }
         if (state_.load() == server_state::stopped) {
             state_ = server_state::created;
         }
         try {
-            tell_of_opening(refused, is_adopted);
+            reception_.tell_of_opening(refused, is_adopted);
         } catch (...) { // no memory for the words
-            acceptor_.close();
+            reception_.acceptor.close();
             throw;
         }
     }
@@ -198,7 +203,7 @@ public:
         if (runs_.has_stopped(run)) {
             return false;
         }
-        const bool opens = !acceptor_.is_open();
+        const bool opens = !reception_.acceptor.is_open();
         if (opens) {
             open();
         } else if (state_.load() != server_state::created) {
@@ -208,11 +213,11 @@ public:
             begin_running(run);
         } catch (...) { // no memory: nothing stays half open
             if (opens) {
-                acceptor_.close();
+                reception_.acceptor.close();
             }
             throw;
         }
-        acceptor_.start();
+        reception_.acceptor.start();
         return true;
     }
 
@@ -236,37 +241,89 @@ public:
         end_run();
     }
 
-private:
-    using timer = wheel_timer<server_core>;
+    // -- the end
 
-    template <typename Request>
-    static void request(std::shared_ptr<server_core> self, Request&& stop)
-    {
-        const unsigned run = self->runs_.ask_to_stop();
-        const auto executor = self->get_executor();
-        asio::post(
-            executor, [self = std::move(self), run, stop = std::forward<Request>(stop)]() mutable {
-                const bool is_current = self->concerns(run);
-                if (is_current) {
-                    self->runs_.stop(run);
-                }
-                stop(*self, is_current);
-            });
-    }
-
-    bool concerns(unsigned run) const noexcept
+    /// The stop of this run is due. False: it is over already.
+    bool is_to_stop(unsigned run) noexcept
     {
         const auto state = state_.load();
         const bool is_up = state == server_state::running || state == server_state::draining;
-        return runs_.concerns(run, is_up);
+        const bool is_current = runs_.concerns(run, is_up);
+        if (is_current) {
+            runs_.stop(run);
+        }
+        return is_current;
     }
+
+    void end_run()
+    {
+        reception_.acceptor.close();
+        if (state_.load() == server_state::draining) {
+            name_stragglers();
+        }
+        connections_.end(close_reason::server_closed, errc::server_closed);
+        stop();
+    }
+
+    void drain_until(
+        time_point asked_at, time_point deadline, std::unique_ptr<drain_account::waiter> caller)
+    {
+        const bool is_first = state_.load() == server_state::running;
+        if (is_first) {
+            home.draining = true;
+            state_ = server_state::draining;
+            drain_.begin(asked_at);
+            reception_.acceptor.begin_to_finish();
+            reception_.acceptor.emit(server_event_kind::draining, {}, "no longer accepting");
+            connections_.sweep([](connection_core& each) { each.send_home(); });
+        } else if (state_.load() != server_state::draining) {
+            reception_.acceptor.close();
+            stop();
+            wait_queue<drain_report>::complete(std::move(caller), {});
+            return;
+        }
+        const auto ends = drain_.join(std::move(caller), deadline);
+        if (ends != time_point::max()) {
+            home.schedule(drain_timer_, ends);
+        }
+        if (ends <= clock::now()) {
+            reception_.acceptor.close();
+        } else if (is_first) {
+            reception_.acceptor.finish();
+        }
+        stop_when_drained();
+    }
+
+    /// Null: there is none.
+    connection_core* find_connection(std::uint64_t id)
+    {
+        return connections_.registered.find(id);
+    }
+
+    /// Of new connections.
+    void use_tls(std::shared_ptr<const tls_context> next)
+    {
+        tls_ = std::move(next);
+        reception_.acceptor.emit(server_event_kind::tls_reloaded, {}, "new handshakes use it");
+    }
+
+    void expected_client_came(
+        native::descriptor socket, const endpoint& remote, connection_place place)
+    {
+        arrivals.arrived();
+        adopt(std::move(socket), remote, std::move(place));
+        stop_when_drained();
+    }
+
+private:
+    using timer = wheel_timer<environment, server_core>;
 
     void begin_running(unsigned run)
     {
-        evictor_.join();
+        reception_.evictor.join();
         runs_.begin(run);
-        draining = false;
-        arrivals_.open();
+        home.draining = false;
+        arrivals.open();
         state_ = server_state::running;
     }
 
@@ -275,21 +332,21 @@ private:
         if (!client.is_counted) {
             return; // it never began
         }
-        evictor_.settled(client);
+        reception_.evictor.settled(client);
         if (client.is_registered()) {
-            connections_.retire(client);
+            connections_.registered.retire(client);
         }
-        counters.open.add(-1);
-        counters.closed_by_reason[static_cast<std::size_t>(client.end().reason())].add();
-        counters.closed.add();
+        home.counters.open.add(-1);
+        home.counters.closed_by_reason[static_cast<std::size_t>(client.end().reason())].add();
+        home.counters.closed.add();
         client.emit(connection_event_kind::closed);
-        acceptor_.retry_soon(); // a descriptor is free
+        reception_.acceptor.retry_soon(); // a descriptor is free
     }
 
     void connection_over(connection_core& client) noexcept override
     {
         if (client.is_registered()) {
-            connections_.erase(client);
+            connections_.registered.erase(client);
             if (state_.load() == server_state::draining) {
                 drain_.count(client);
                 stop_when_drained();
@@ -300,122 +357,74 @@ private:
 
     void awaits_first_request(time_point late) override
     {
-        schedule_by(first_request_timer_, late);
+        home.schedule_by(first_request_timer_, late);
     }
 
-    /// The acceptor has taken who had been queued when the drain began.
-    void finished() noexcept override
+    void first_bytes_read(connection_core& client) noexcept override
     {
-        stop_when_drained();
+        reception_.evictor.settled(client);
     }
 
-    // -- the end
-
-    void end_run()
+    handshake_gate& gate() noexcept override
     {
-        acceptor_.close();
-        if (state_.load() == server_state::draining) {
-            name_stragglers();
-        }
-        end_every_connection(close_reason::server_closed, errc::server_closed);
-        stop();
+        return gate_;
     }
 
-    void drain_until(
-        time_point asked_at, time_point deadline, std::unique_ptr<drain_account::waiter> caller)
+    void client_came(
+        native::descriptor socket, const endpoint& remote, connection_place place) noexcept override
     {
-        const bool is_first = state_.load() == server_state::running;
-        if (is_first) {
-            draining = true;
-            state_ = server_state::draining;
-            drain_.begin(asked_at);
-            acceptor_.begin_to_finish();
-            acceptor_.emit(server_event_kind::draining, {}, "no longer accepting");
-            sweep([](connection_core& each) { each.send_home(); });
-        } else if (state_.load() != server_state::draining) {
-            acceptor_.close();
-            stop();
-            wait_queue<drain_report>::complete(std::move(caller), {});
-            return;
-        }
-        const auto ends = drain_.join(std::move(caller), deadline);
-        if (ends != time_point::max()) {
-            schedule(drain_timer_, ends);
-        }
-        if (ends <= clock::now()) {
-            acceptor_.close();
-        } else if (is_first) {
-            acceptor_.finish();
-        }
+        adopt(std::move(socket), remote, std::move(place));
+    }
+
+    void all_have_come() noexcept override
+    {
         stop_when_drained();
     }
 
     void first_requests_are_late()
     {
         auto next = time_point::max();
-        sweep([&next, now = clock::now()](connection_core& each) {
+        connections_.sweep([&next, now = clock::now()](connection_core& each) {
             next = std::min(next, each.await_first_request(now));
         });
-        schedule_by(first_request_timer_, next);
+        home.schedule_by(first_request_timer_, next);
         stop_when_drained();
     }
 
     void drain_deadline_passed()
     {
-        acceptor_.close();
+        reception_.acceptor.close();
         name_stragglers();
-        end_every_connection(close_reason::shutdown_timeout, errc::shutdown_timeout);
+        connections_.end(close_reason::shutdown_timeout, errc::shutdown_timeout);
         stop();
     }
 
     void name_stragglers()
     {
-        sweep([this](connection_core& each) { drain_.name(each); });
-    }
-
-    /// Closes the sockets. Handlers that are still running are not this run's concern any more, but
-    /// they keep their places in the limit.
-    void end_every_connection(close_reason reason, errc code)
-    {
-        sweeping_ = true;
-        while (!connections_.empty()) { // hooks may end any of them meanwhile
-            const intrusive_ref<connection_core> client(connections_.front());
-            connections_.erase(*client);
-            client->stop_now(reason, code);
-        }
-        sweeping_ = false;
-    }
-
-    /// Visits every connection; what ends meanwhile is for the visitor to account for.
-    template <typename Visitor>
-    void sweep(Visitor&& visit)
-    {
-        sweeping_ = true;
-        connections_.for_each(visit);
-        sweeping_ = false;
+        connections_.sweep([this](connection_core& each) { drain_.name(each); });
     }
 
     /// When nobody is left, nobody is being accepted and nobody comes from another acceptor.
     void stop_when_drained()
     {
-        if (state_.load() == server_state::draining && connections_.empty() && !sweeping_ &&
-            !acceptor_.is_open() && arrivals_.close_when_none()) {
+        if (state_.load() == server_state::draining && connections_.are_gone() &&
+            !reception_.acceptor.is_open() && arrivals.close_when_none()) {
             stop();
         }
     }
 
     void stop()
     {
-        cancel(drain_timer_);
-        cancel(first_request_timer_);
-        arrivals_.close();
-        evictor_.leave();
+        home.cancel(drain_timer_);
+        home.cancel(first_request_timer_);
+        arrivals.close();
+        reception_.evictor.leave();
         const auto ended_at = clock::now();
         const auto before = state_.exchange(server_state::stopped);
         // The hook may begin the next run: who waits for that one's end comes behind these.
         std::size_t waiters = stop_waiters_.size();
         if (before == server_state::running || before == server_state::draining) {
-            acceptor_.emit(server_event_kind::stopped, {}, "every connection is closed");
+            reception_.acceptor.emit(server_event_kind::stopped, {}, "every connection is closed");
         }
         drain_.complete(ended_at); // of this run: one of the next is only posted by now
         for (; waiters != 0; --waiters) {
@@ -423,12 +432,19 @@ private:
         }
     }
 
+    // Connections, posted functions and timers keep all of it; the last to go are the pipeline with
+    // the user's handler, and what stands before it.
+    const std::unique_ptr<pipeline> pipeline_;
+    std::shared_ptr<const tls_context> tls_;
+    std::atomic<server_state> state_ = server_state::created;
+    live_connections connections_;
+    reception reception_;
+    handshake_gate gate_;
+    server_runs runs_;
     drain_account drain_;
     timer drain_timer_;
     timer first_request_timer_;
     wait_queue<std::exception_ptr> stop_waiters_;
-    server_runs runs_;
-    bool sweeping_ = false;
 };
 } // namespace FAIRLEAD_NAMESPACE::detail
 

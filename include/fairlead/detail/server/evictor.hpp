@@ -28,9 +28,9 @@ class evictor
 {
 public:
     evictor(
-        shard& owner, registry<connection_core>& connections, acceptor& asker,
+        environment& home, registry<connection_core>& connections, acceptor& asker,
         std::shared_ptr<connection_limit> limit)
-        : shard_(owner), connections_(connections), acceptor_(asker), limit_(std::move(limit))
+        : home_(home), connections_(connections), acceptor_(asker), limit_(std::move(limit))
     {}
 
     evictor(const evictor&) = delete;
@@ -84,7 +84,7 @@ public:
     }
 
 private:
-    using time_point = shard::time_point;
+    using time_point = environment::time_point;
 
     /// How many are looked at for one client: bounded work, and as those go to the back, in a few
     /// rounds everybody is looked at.
@@ -118,7 +118,7 @@ private:
 
     std::shared_ptr<evictor> shared()
     {
-        return {shard_.shared_from_this(), this};
+        return {home_.keep(), this};
     }
 
     void count(int change) noexcept // one writer
@@ -245,7 +245,7 @@ private:
             return false;
         }
         try {
-            asio::post(found->shard_.get_executor(), [target, function = std::move(function)] {
+            asio::post(found->home_.get_executor(), [target, function = std::move(function)] {
                 if (const auto self = target.lock()) {
                     function(*self);
                 }
@@ -277,7 +277,7 @@ private:
         go_on(under_way);
     }
 
-    shard& shard_;
+    environment& home_;
     registry<connection_core>& connections_;
     acceptor& acceptor_;
     const std::shared_ptr<connection_limit> limit_;

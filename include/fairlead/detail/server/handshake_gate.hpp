@@ -5,8 +5,8 @@
 #define FAIRLEAD_DETAIL_SERVER_HANDSHAKE_GATE_HPP
 
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/server/environment.hpp>
 #include <fairlead/detail/server/handshake_places.hpp>
-#include <fairlead/detail/server/shard.hpp>
 #include <fairlead/detail/util/sleeper.hpp>
 
 #include <asio/awaitable.hpp>
@@ -30,10 +30,8 @@ public:
     class visitor;
 
     /// 0: any number of places.
-    handshake_gate(shard& owner, std::size_t places)
-        : node(&handshake_gate::time_to_look),
-          shard_(owner),
-          places_(places, longest_handshake_wait)
+    handshake_gate(environment& home, std::size_t places)
+        : node(&handshake_gate::time_to_look), home_(home), places_(places, longest_handshake_wait)
     {}
 
     handshake_gate(const handshake_gate&) = delete;
@@ -41,7 +39,7 @@ public:
 
     ~handshake_gate()
     {
-        shard_.cancel(*this);
+        home_.cancel(*this);
     }
 
 private:
@@ -57,20 +55,20 @@ private:
     void expect_next_look()
     {
         const auto next = places_.next_look();
-        if (next != shard::time_point::max()) {
-            shard_.schedule_by(*this, next);
+        if (next != environment::time_point::max()) {
+            home_.schedule_by(*this, next);
         }
         rest_when_nobody_queues();
     }
 
     void rest_when_nobody_queues() noexcept
     {
-        if (is_scheduled() && places_.next_look() == shard::time_point::max()) {
-            shard_.cancel(*this);
+        if (is_scheduled() && places_.next_look() == environment::time_point::max()) {
+            home_.cancel(*this);
         }
     }
 
-    shard& shard_;
+    environment& home_;
     handshake_places places_;
     intrusive_list<visitor, turns> turns_queue_;
     bool is_turn_taken_ = false;
@@ -96,7 +94,7 @@ public:
     /// True: it goes on. False: it is in the queue, and `bed` is woken when it has a place.
     bool enter()
     {
-        const bool has_entered = gate_.places_.enter(*this, shard::clock::now());
+        const bool has_entered = gate_.places_.enter(*this, environment::clock::now());
         gate_.expect_next_look();
         return has_entered;
     }
@@ -110,13 +108,13 @@ public:
     /// It waits for its peer.
     void waits()
     {
-        gate_.places_.waits(*this, shard::clock::now());
+        gate_.places_.waits(*this, environment::clock::now());
         gate_.expect_next_look();
     }
 
     void continues()
     {
-        gate_.places_.continues(*this, shard::clock::now());
+        gate_.places_.continues(*this, environment::clock::now());
     }
 
     asio::awaitable<void> take_turn()
@@ -150,7 +148,7 @@ public:
     sleeper& bed()
     {
         if (!bed_) {
-            bed_.emplace(gate_.shard_.get_executor());
+            bed_.emplace(gate_.home_.get_executor());
         }
         return *bed_;
     }

@@ -8,10 +8,10 @@
 #include <fairlead/detail/io/native.hpp>
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/accept_failure.hpp>
+#include <fairlead/detail/server/environment.hpp>
 #include <fairlead/detail/server/listen_queue.hpp>
 #include <fairlead/detail/server/listener.hpp>
 #include <fairlead/detail/server/retry_pause.hpp>
-#include <fairlead/detail/server/shard.hpp>
 #include <fairlead/detail/util/spare_memory.hpp>
 
 #include <asio/basic_socket_acceptor.hpp>
@@ -33,7 +33,7 @@ namespace FAIRLEAD_NAMESPACE::detail
 class listening_sockets
 {
 public:
-    using time_point = shard::time_point;
+    using time_point = environment::time_point;
 
     /// One of them has broken, or works again.
     struct news
@@ -42,7 +42,7 @@ public:
         std::error_code error; // empty: it works
     };
 
-    explicit listening_sockets(shard& owner) noexcept : shard_(owner)
+    explicit listening_sockets(environment& home) noexcept : home_(home)
     {}
 
     bool is_open() const noexcept
@@ -66,7 +66,7 @@ public:
     {
         std::vector<std::shared_ptr<lane>> lanes;
         for (listener& each : opened) {
-            lanes.push_back(std::make_shared<lane>(shard_.get_executor(), each.local));
+            lanes.push_back(std::make_shared<lane>(home_.get_executor(), each.local));
             lane& made = *lanes.back();
             made.socket.assign(protocol_of(each.local), each.socket.get());
             each.socket.release();
@@ -172,8 +172,7 @@ public:
             if (each->is_waited_for || !each->is_tried()) {
                 continue;
             }
-            auto answered = [each, ready,
-                             alive = shard_.shared_from_this()](const std::error_code& error) {
+            auto answered = [each, ready, alive = home_.keep()](const std::error_code& error) {
                 each->is_waited_for = false;
                 if (each->socket.is_open()) {
                     ready(error);
@@ -187,7 +186,7 @@ public:
 
 private:
     using protocol_type = asio::generic::stream_protocol;
-    using socket_type = asio::basic_socket_acceptor<protocol_type, shard::executor_type>;
+    using socket_type = asio::basic_socket_acceptor<protocol_type, environment::executor_type>;
 
     static protocol_type protocol_of(const endpoint& local) noexcept
     {
@@ -197,7 +196,7 @@ private:
 
     struct lane
     {
-        lane(const shard::executor_type& executor, const endpoint& bound)
+        lane(const environment::executor_type& executor, const endpoint& bound)
             : socket(executor), local(bound)
         {}
 
@@ -208,7 +207,7 @@ private:
 
         bool is_resting() const noexcept
         {
-            return pause.is_on() && shard::clock::now() < rests_until;
+            return pause.is_on() && environment::clock::now() < rests_until;
         }
 
         bool is_tried() const noexcept
@@ -233,7 +232,7 @@ private:
             if (pause.is_longest()) {
                 finish();
             }
-            rests_until = shard::clock::now() + pause.grow();
+            rests_until = environment::clock::now() + pause.grow();
         }
 
         /// The file first, so that nobody finds one on which nobody listens.
@@ -291,7 +290,7 @@ private:
         next_ = next_ + 1 < lanes_.size() ? next_ + 1 : 0;
     }
 
-    shard& shard_;
+    environment& home_;
     std::vector<std::shared_ptr<lane>> lanes_;
     std::size_t next_ = 0;
     std::optional<news> news_;

@@ -1,11 +1,11 @@
-// fairlead: what the faces of a server (tcp_server, sharded_server) ask of its core, and the one
-// part of the core that knows the handler's type.
+// fairlead: what the faces of a server (tcp_server, sharded_server) ask of its core.
 
 #ifndef FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP
 #define FAIRLEAD_DETAIL_SERVER_OPERATIONS_HPP
 
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/core.hpp>
+#include <fairlead/detail/server/requests.hpp>
 #include <fairlead/handler.hpp>
 
 #include <asio/associated_executor.hpp>
@@ -24,85 +24,6 @@
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
-/// A server's core, with the handler: leads each connection from accept through pre-open to the
-/// handler; closing.hpp leads it on from there.
-///
-/// Plain TCP, the common case, takes one coroutine, the handler's own. The handshake and a close
-/// that has to wait are coroutines beside it, gone when they are done.
-template <typename Handler>
-class server_core_of final : public server_core
-{
-public:
-    server_core_of(
-        asio::io_context& io_context, Handler handler, server_config options,
-        std::shared_ptr<connection_limit> limit, std::shared_ptr<const tls_context> tls)
-        : server_core(io_context, std::move(options), std::move(limit), std::move(tls)),
-          handler_(std::move(handler))
-    {}
-
-    void spawn(connection_ref client) override
-    {
-        if (auto rules = this->tls()) {
-            auto opening = pre_open(*client, std::move(rules), this->gate());
-            asio::co_spawn(
-                this->get_executor(), std::move(opening), pre_open_done(std::move(client)));
-        } else {
-            run_handler(std::move(client));
-        }
-    }
-
-private:
-    static server_core_of& server_of(const connection_operations& client) noexcept
-    {
-        return static_cast<server_core_of&>(client.server);
-    }
-
-    struct pre_open_done : stage_done
-    {
-        using stage_done::stage_done;
-
-        void operator()(const std::exception_ptr& failure, bool may_open)
-        {
-            if (!failure && may_open && this->client->is_open() && !this->client->is_stopped()) {
-                return run_handler_or_end();
-            }
-            if (failure) {
-                this->client->handler_ended(failure);
-            }
-            finish(std::move(this->client));
-        }
-
-        void run_handler_or_end()
-        {
-            try {
-                server_of(*this->client).run_handler(this->client);
-            } catch (...) { // no memory for a coroutine
-                this->client->handler_ended(std::current_exception());
-                this->client->close_socket();
-            }
-        }
-    };
-
-    struct call_handler
-    {
-        connection_operations* client;
-
-        asio::awaitable<void> operator()() const
-        {
-            return server_of(*client).handler_(client->face);
-        }
-    };
-
-    void run_handler(connection_ref client)
-    {
-        client->open();
-        const call_handler call{&*client};
-        asio::co_spawn(this->get_executor(), call, handler_done(std::move(client)));
-    }
-
-    Handler handler_;
-};
-
 /// The state of a server, which lives on while something of it is posted. Its owner closes everything
 /// when it goes.
 template <typename Handler>
@@ -124,8 +45,10 @@ public:
         if (!tls && config.tls) {
             tls = std::make_shared<tls_context>(*config.tls);
         }
-        core_ = std::make_shared<server_core_of<Handler>>(
-            context, std::move(handler), std::move(config), std::move(limit), std::move(tls));
+        core_ = std::make_shared<server_core>(
+            context, std::move(config), limit, std::move(tls),
+            std::make_unique<pipeline_of<Handler>>(std::move(handler)));
+        core_->home.is_part_of(std::shared_ptr<environment>(core_, &core_->home));
     }
 
     server_owner(const server_owner&) = delete;
@@ -134,7 +57,7 @@ public:
     ~server_owner()
     {
         core_->close_everything();
-        core_->hooks.mute();
+        core_->home.hooks.mute();
         core_->close_everything(); // a hook may have started it again
     }
 
@@ -154,7 +77,7 @@ public:
     }
 
 private:
-    std::shared_ptr<server_core_of<Handler>> core_;
+    std::shared_ptr<server_core> core_;
 };
 
 inline server_config checked(server_config config)
@@ -180,7 +103,7 @@ inline std::shared_ptr<const tls_context> load_tls(
     try {
         return std::make_shared<tls_context>(*config);
     } catch (const std::system_error& error) {
-        server.request_report(error.code(), error.what());
+        request_report(server, error.code(), error.what());
         throw;
     }
 }
@@ -211,7 +134,7 @@ struct initiate_shutdown
         }
         auto waiter = wait_queue<drain_report>::make_waiter(
             core->get_executor(), std::forward<Handler>(handler));
-        server_core::request_drain(std::move(core), deadline, std::move(waiter));
+        request_drain(std::move(core), deadline, std::move(waiter));
     }
 };
 

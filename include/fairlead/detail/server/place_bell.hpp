@@ -5,7 +5,7 @@
 
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/connection_limit.hpp>
-#include <fairlead/detail/server/shard.hpp>
+#include <fairlead/detail/server/environment.hpp>
 #include <fairlead/detail/util/spare_memory.hpp>
 
 #include <asio/post.hpp>
@@ -16,7 +16,7 @@ namespace FAIRLEAD_NAMESPACE::detail
 class place_bell
 {
 public:
-    place_bell(shard& owner, connection_limit& limit) noexcept : shard_(owner), limit_(limit)
+    place_bell(environment& home, connection_limit& limit) noexcept : home_(home), limit_(limit)
     {}
 
     place_bell(const place_bell&) = delete;
@@ -33,7 +33,7 @@ public:
         is_asked_ = true;
         try {
             // No holding on: a server that is gone by then needs no waking.
-            limit_.notify_when_free([this, rung, weak = shard_.weak_from_this()] {
+            limit_.notify_when_free([this, rung, weak = home_.keep_weakly()] {
                 if (const auto alive = weak.lock()) {
                     asio::post(alive->get_executor(), spared_handler{&memory_, [this, rung, alive] {
                                                                          is_asked_ = false;
@@ -48,7 +48,7 @@ public:
     }
 
 private:
-    shard& shard_;
+    environment& home_;
     connection_limit& limit_;
     spare_memory memory_;
     bool is_asked_ = false;

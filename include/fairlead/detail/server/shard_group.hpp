@@ -8,6 +8,7 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/core.hpp>
 #include <fairlead/detail/server/operations.hpp>
+#include <fairlead/detail/server/requests.hpp>
 #include <fairlead/detail/server/shard_events.hpp>
 #include <fairlead/detail/server/shard_threads.hpp>
 #include <fairlead/detail/server/shared_port.hpp>
@@ -43,11 +44,12 @@ public:
           threads_(shards_)
     {
         for (std::size_t index = 0; index < shards_.size(); ++index) {
-            shards_[index]->hooks.callbacks.on_server = [this, index](const server_event& event) {
+            shards_[index]->home.hooks.callbacks.on_server = [this,
+                                                              index](const server_event& event) {
                 const auto now = shard_events::time_point::clock::now();
                 for (const auto& failure : events_.add(index, event, now)) {
                     if (failure) {
-                        shards_[index]->hooks.server_hook_failed(failure);
+                        shards_[index]->home.hooks.server_hook_failed(failure);
                     }
                 }
             };
@@ -69,7 +71,7 @@ public:
     {
         const auto lock = settled();
         for (server_core* const each : shards_) {
-            set(each->hooks.callbacks);
+            set(each->home.hooks.callbacks);
         }
     }
 
@@ -128,9 +130,9 @@ public:
                     add(*sum, report);
                 }
             };
-            server_core::request_drain(
-                each->shared(), deadline,
-                wait_queue<drain_report>::make_waiter(each->context.get_executor(), collect));
+            request_drain(
+                each->shared_from_this(), deadline,
+                wait_queue<drain_report>::make_waiter(each->home.context.get_executor(), collect));
         }
         return sum;
     }
@@ -141,7 +143,7 @@ public:
             return;
         }
         for (server_core* const each : shards_) {
-            each->request_close();
+            request_close(*each);
         }
     }
 
@@ -160,7 +162,7 @@ public:
     bool close_connection(std::uint64_t id)
     {
         return std::any_of(shards_.begin(), shards_.end(), [id](server_core* each) {
-            return each->request_close_connection(id);
+            return request_close_connection(*each, id);
         });
     }
 
@@ -183,7 +185,7 @@ public:
         auto loaded = load_tls(*shards_.front(), config);
         config_.tls = std::move(config);
         for (server_core* const each : shards_) {
-            each->request_tls(loaded);
+            request_tls(*each, loaded);
         }
     }
 
@@ -217,7 +219,7 @@ public:
     {
         server_stats sum;
         for (const server_core* const each : shards_) {
-            sum += each->stats();
+            sum += each->home.stats();
         }
         return sum;
     }
@@ -253,7 +255,7 @@ private:
     void open_shards()
     {
         for (server_core* const each : shards_) {
-            each->config.address = config_.address;
+            each->home.config.address = config_.address;
         }
         const bool each_listens = does_each_listen();
         events_.will_listen(each_listens ? shards_.size() : 1);
@@ -298,15 +300,15 @@ private:
     void deal_clients_out(bool deals)
     {
         if (!deals || shards_.size() == 1) {
-            shards_.front()->forward = nullptr;
+            shards_.front()->forward_clients(nullptr);
             return;
         }
-        shards_.front()->forward = [this, next = std::size_t(0)](
-                                       native::descriptor& socket, const endpoint& remote,
-                                       connection_place& place) mutable {
+        shards_.front()->forward_clients([this, next = std::size_t(0)](
+                                             native::descriptor& socket, const endpoint& remote,
+                                             connection_place& place) mutable {
             next = (next + 1) % shards_.size();
-            return shards_[next]->request_adopt(socket, remote, place);
-        };
+            return request_adopt(*shards_[next], socket, remote, place);
+        });
     }
 
     void start_shards()

@@ -57,9 +57,9 @@ public:
                 threads_.emplace_back([this, each] { run(*each); });
             }
             for (server_core* const each : shards_) {
-                each->context.restart();
+                each->home.context.restart();
                 each->notify_when_stopped(wait_queue<std::exception_ptr>::make_waiter(
-                    each->context.get_executor(),
+                    each->home.context.get_executor(),
                     [this, run = run_](const std::exception_ptr&) { one_stopped(run); }));
             }
             begin();
@@ -116,13 +116,13 @@ private:
         if (!may_pass()) {
             return;
         }
-        const auto work = asio::make_work_guard(shard.context);
+        const auto work = asio::make_work_guard(shard.home.context);
         for (bool is_over = false; !is_over;) {
             try {
-                shard.context.run();
+                shard.home.context.run();
                 is_over = true;
             } catch (...) { // of something that nobody waits for: the shard goes on
-                shard.hooks.report_unhandled(std::current_exception());
+                shard.home.hooks.report_unhandled(std::current_exception());
             }
         }
         const std::lock_guard lock(mutex_);
@@ -140,7 +140,7 @@ private:
             }
         }
         for (server_core* const each : shards_) {
-            end_thread(each->context);
+            end_thread(each->home.context);
         }
     }
 

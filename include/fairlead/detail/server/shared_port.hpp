@@ -35,9 +35,9 @@ void open_shared_port(std::size_t count, CoreAt core_at)
         };
         try {
             std::vector<asio::ip::tcp::endpoint> endpoints;
-            const auto share = [&] { return listen_on_each(endpoints, first.config, true); };
+            const auto share = [&] { return listen_on_each(endpoints, first.home.config, true); };
             first.open([&] {
-                for (const auto& each : open_tcp_listeners(first.context, first.config)) {
+                for (const auto& each : open_tcp_listeners(first.home.context, first.home.config)) {
                     endpoints.push_back(each.local);
                 }
                 return share();
@@ -50,7 +50,7 @@ void open_shared_port(std::size_t count, CoreAt core_at)
             close_all();
             // Between the look and the sharing somebody may take a port that was free.
             if (error.code() != std::errc::address_in_use || attempt == attempts_at_a_free_port ||
-                resolve(first.context, first.config.address).front().port() != 0) {
+                resolve(first.home.context, first.home.config.address).front().port() != 0) {
                 throw;
             }
         } catch (...) { // out of memory

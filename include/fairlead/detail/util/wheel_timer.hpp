@@ -1,4 +1,4 @@
-// fairlead: a member function that is called at a time, through its owner's wheel. Ring 0.
+// fairlead: a member function that is called at a time, on a wheel. Ring 0.
 
 #ifndef FAIRLEAD_DETAIL_UTIL_WHEEL_TIMER_HPP
 #define FAIRLEAD_DETAIL_UTIL_WHEEL_TIMER_HPP
@@ -8,13 +8,13 @@
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
-/// A part of its owner, which schedules and cancels it.
-template <typename Owner>
+/// A part of its owner. Scheduled and cancelled by who has the wheel.
+template <typename Wheel, typename Owner>
 class wheel_timer : public deadline_wheel::node
 {
 public:
-    wheel_timer(Owner& owner, void (Owner::*action)())
-        : node(&wheel_timer::expired), owner_(owner), action_(action)
+    wheel_timer(Wheel& wheel, Owner& owner, void (Owner::*action)())
+        : node(&wheel_timer::expired), wheel_(wheel), owner_(owner), action_(action)
     {}
 
     wheel_timer(const wheel_timer&) = delete;
@@ -22,7 +22,7 @@ public:
 
     ~wheel_timer()
     {
-        owner_.cancel(*this);
+        wheel_.cancel(*this);
     }
 
 private:
@@ -32,6 +32,7 @@ private:
         (self.owner_.*self.action_)();
     }
 
+    Wheel& wheel_;
     Owner& owner_;
     void (Owner::*const action_)();
 };

@@ -2,8 +2,8 @@
 // its one timer. Everything here belongs to the one thread that runs the context, except where it
 // is atomic.
 
-#ifndef FAIRLEAD_DETAIL_SERVER_SHARD_HPP
-#define FAIRLEAD_DETAIL_SERVER_SHARD_HPP
+#ifndef FAIRLEAD_DETAIL_SERVER_ENVIRONMENT_HPP
+#define FAIRLEAD_DETAIL_SERVER_ENVIRONMENT_HPP
 
 #include <fairlead/config.hpp>
 #include <fairlead/deadline_wheel.hpp>
@@ -26,17 +26,15 @@
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
-class connection_core;
-class handshake_gate;
-
-class shard : public std::enable_shared_from_this<shard>
+/// Part of a server, and lives as long as that.
+class environment
 {
 public:
     using clock = deadline_wheel::clock;
     using time_point = deadline_wheel::time_point;
     using executor_type = asio::io_context::executor_type;
 
-    shard(asio::io_context& io_context, server_config options)
+    environment(asio::io_context& io_context, server_config options)
         : context(io_context),
           config(std::move(options)),
           reactor(reactor_of(io_context)),
@@ -44,13 +42,40 @@ public:
           timer_(io_context)
     {}
 
-    shard(const shard&) = delete;
-    shard& operator=(const shard&) = delete;
-    virtual ~shard() = default;
+    environment(const environment&) = delete;
+    environment& operator=(const environment&) = delete;
+    ~environment() = default;
+
+    /// The server that it is a part of; before anything else is asked of it.
+    void is_part_of(const std::shared_ptr<environment>& whole) noexcept
+    {
+        self_ = whole;
+    }
+
+    /// Keeps the server alive. Never null while the server's owner has it.
+    std::shared_ptr<environment> keep() const noexcept
+    {
+        return self_.lock();
+    }
+
+    /// The same, for who may come too late.
+    std::weak_ptr<environment> keep_weakly() const noexcept
+    {
+        return self_;
+    }
 
     executor_type get_executor() noexcept
     {
         return context.get_executor();
+    }
+
+    /// Any thread.
+    server_stats stats() const noexcept
+    {
+        server_stats stats = counters.snapshot();
+        stats.errors = hooks.errors();
+        stats.hook_failures = hooks.failures();
+        return stats;
     }
 
     /// `node` fires at `when` at the latest. Moves it only when it would fire later.
@@ -83,7 +108,7 @@ public:
     {
         if (connections_made_ == 0) {
             reactor.open(); // where nothing listens, it has not been opened
-            kept_by_connections_ = shared_from_this();
+            kept_by_connections_ = keep();
         }
         ++connections_made_;
     }
@@ -95,22 +120,6 @@ public:
         }
     }
 
-    /// A connection's socket is closed, and it has been told why.
-    virtual void connection_closed(connection_core& connection) noexcept = 0;
-
-    /// Its socket is closed, and nothing of the user's runs for it any more.
-    virtual void connection_over(connection_core& connection) noexcept = 0;
-
-    /// A handler has got its first bytes.
-    virtual void first_bytes_read(connection_core& connection) noexcept = 0;
-
-    /// A client was accepted, or a handler has started, during the drain; what comes first has time
-    /// until `late`.
-    virtual void awaits_first_request(time_point late) = 0;
-
-    /// Where TLS handshakes wait for their turn.
-    virtual handshake_gate& gate() noexcept = 0;
-
     asio::io_context& context;
     server_config config;
     detail::reactor& reactor;
@@ -119,7 +128,7 @@ public:
     buffer_pool buffers;
     bool draining = false;
 
-protected:
+private:
     /// An armed timer keeps the context running, and the shard alive.
     void stop_timer() noexcept
     {
@@ -128,7 +137,6 @@ protected:
         }
     }
 
-private:
     /// One wait at a time, in memory of its own: a new expiry ends the one that is pending, and the
     /// next begins when that has completed.
     void arm_timer() noexcept
@@ -151,10 +159,8 @@ private:
 
     void wait_for_timer()
     {
-        timer_.async_wait(
-            spared_handler{&timer_memory_, [self = shared_from_this()](const std::error_code&) {
-                               self->timer_completed();
-                           }});
+        timer_.async_wait(spared_handler{
+            &timer_memory_, [self = keep()](const std::error_code&) { self->timer_completed(); }});
         is_timer_pending_ = true;
     }
 
@@ -175,7 +181,7 @@ private:
     void arm_timer_soon() noexcept
     {
         if (!std::exchange(is_arming_, true)) {
-            asio::post(get_executor(), spared_handler{&arming_memory_, [self = shared_from_this()] {
+            asio::post(get_executor(), spared_handler{&arming_memory_, [self = keep()] {
                                                           self->is_arming_ = false;
                                                           if (self->timer_expiry_ ==
                                                               time_point::max()) {
@@ -185,7 +191,8 @@ private:
         }
     }
 
-    std::shared_ptr<shard> kept_by_connections_;
+    std::weak_ptr<environment> self_;
+    std::shared_ptr<environment> kept_by_connections_;
     std::size_t connections_made_ = 0;
     deadline_wheel wheel_;
     asio::steady_timer timer_;
@@ -197,4 +204,4 @@ private:
 };
 } // namespace FAIRLEAD_NAMESPACE::detail
 
-#endif // FAIRLEAD_DETAIL_SERVER_SHARD_HPP
+#endif // FAIRLEAD_DETAIL_SERVER_ENVIRONMENT_HPP
