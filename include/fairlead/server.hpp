@@ -42,8 +42,8 @@ namespace FAIRLEAD_NAMESPACE
 ///
 /// Threads: the io_context is run by one thread at a time, and everything happens there. `state`,
 /// `is_running`, `is_gone`, `open_connections`, `stats`, `connections`, `close`,
-/// `close_connection`, `shutdown` and `set_tls` may be called from any thread; the others on the context's thread, or while
-/// nothing runs the context. What is called from a hook or a handler takes effect after it.
+/// `close_connection`, `shutdown` and `set_tls` may be called from any thread; the others on the
+/// context's thread, or while nothing runs the context. What is called from a hook or a handler takes effect after it.
 ///
 /// Lifetime: the io_context outlives the server. A handler that still runs when the server is
 /// stopped or destroyed keeps the `Handler` object alive, its connection, which is closed, and its

@@ -31,8 +31,8 @@
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
-/// Made by server_owner, in operations.hpp. Everything runs on the context's thread except what says otherwise. Nothing that a hook or a
-/// handler calls comes back in here directly: the public functions post.
+/// Made by server_owner, in operations.hpp. Everything runs on the context's thread except what says
+/// otherwise. Nothing that a hook or a handler calls comes back in here directly: requests.hpp posts.
 class server_core final : public std::enable_shared_from_this<server_core>,
                           private connection_owner,
                           private reception_listener
@@ -432,8 +432,6 @@ private:
         }
     }
 
-    // Connections, posted functions and timers keep all of it; the last to go are the pipeline with
-    // the user's handler, and what stands before it.
     const std::unique_ptr<pipeline> pipeline_;
     std::shared_ptr<const tls_context> tls_;
     std::atomic<server_state> state_ = server_state::created;
