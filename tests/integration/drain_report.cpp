@@ -349,7 +349,9 @@ TEST_CASE(
     CHECK(running.log.errors().empty());
 }
 
-TEST_CASE("nobody is accepted while the server drains, and everybody after a new start", "[drain]")
+TEST_CASE(
+    "nobody is accepted while the server drains, and everybody after a new start",
+    "[drain][network]")
 {
     test::error_list errors;
     test::running_server running(obstinate_handler{&errors});
