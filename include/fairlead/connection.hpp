@@ -5,6 +5,7 @@
 #ifndef FAIRLEAD_CONNECTION_HPP
 #define FAIRLEAD_CONNECTION_HPP
 
+#include <fairlead/deadline_slot.hpp>
 #include <fairlead/detail/connection/io.hpp>
 #include <fairlead/detail/connection/session.hpp>
 #include <fairlead/detail/connection/verbs.hpp>
@@ -308,6 +309,15 @@ public:
     void expires_after(std::chrono::milliseconds timeout)
     {
         core_.expires_after(timeout);
+    }
+
+    /// A cancellation slot that hears of this connection's end, for operations on something else: a
+    /// timer, a socket to another server. A fresh one per call, because a slot holds one operation.
+    [[nodiscard]] deadline_slot deadline()
+    {
+        deadline_slot made(core_);
+        core_.watch();
+        return made;
     }
 
     /// Operations may succeed: neither side has closed the connection, as far as is known without a

@@ -16,6 +16,7 @@
 #include <fairlead/codec/varint_prefix.hpp>
 #include <fairlead/config.hpp>
 #include <fairlead/connection.hpp>
+#include <fairlead/deadline_slot.hpp>
 #include <fairlead/deadline_wheel.hpp>
 #include <fairlead/error.hpp>
 #include <fairlead/event.hpp>
@@ -26,6 +27,7 @@
 #include <fairlead/server.hpp>
 #include <fairlead/sharded_server.hpp>
 #include <fairlead/signals.hpp>
+#include <fairlead/sleep.hpp>
 #include <fairlead/tls.hpp>
 #include <fairlead/version.hpp>
 

@@ -8,6 +8,7 @@
 #include <fairlead/detail/connection/state.hpp>
 #include <fairlead/detail/namespace.hpp>
 
+#include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
 
 #include <algorithm>
@@ -311,6 +312,9 @@ protected:
             tasks_ = 0;
             server.counters.handlers.add(-1);
         }
+        if (extras_) {
+            extras_->deadlines.forget();
+        }
         stop_now(close_reason::server_closed, errc::server_closed);
         server.cancel(*this);
         over_if_done();
@@ -332,10 +336,9 @@ protected:
             handshake_bed->wake();
         }
         if (extras_) {
-            extras_->until_closed.notify_all();
-            extras_->until_drain.notify_all();
-            extras_->until_sent.notify_all();
+            extras_->notify_all();
         }
+        end_waits();
     }
 
     /// The wheel looks at `when` at the latest. What is closed is never on the wheel.
@@ -392,6 +395,10 @@ private:
         }
         if (extras_) {
             extras_->until_closed.notify_all();
+            if (extras_->has_bystanders() && native::has_failed(stream.native_handle())) {
+                ending_.sending_failed(asio::error::connection_reset); // a read will say so, too
+                end_waits();
+            }
         }
     }
 

@@ -215,6 +215,7 @@ public:
         if (explained && extras_ && has_ended()) {
             extras_->until_closed.notify_all();
             extras_->until_sent.notify_all();
+            end_waits();
         }
         return explained;
     }
@@ -237,6 +238,7 @@ private:
         sending_may_be_over();
         if (extras_) {
             extras_->until_closed.notify_all();
+            end_waits();
         }
         if ((reading_ || waiting_) && native::unread_bytes(native_handle()) == 0) {
             stream.cancel(); // no event will come that makes it try again
