@@ -148,6 +148,29 @@ public:
         return async_write_some(buffers, asio::redirect_error(asio::use_awaitable, error));
     }
 
+    /// Writes `size` bytes of a file, from `offset` on, as one write; returns how many. On plain TCP
+    /// the kernel takes them from the file (sendfile(2), Linux); else, and under TLS, they are read in
+    /// pieces of 16 KiB. The descriptor stays the caller's, and open until this completes; its own
+    /// position is not used. Blocks the thread while the disk reads. Throws `std::system_error`; with
+    /// `asio::error::eof` when the file is shorter: what was there is sent, and the write counts as
+    /// cut, as it does when the file cannot be read on.
+    asio::awaitable<std::uint64_t> send_file(int fd, std::uint64_t offset, std::uint64_t size)
+    {
+        std::error_code error;
+        const std::uint64_t bytes = co_await send_file(fd, offset, size, error);
+        if (error) {
+            throw std::system_error(error);
+        }
+        co_return bytes;
+    }
+
+    /// The same; nothing is thrown. Returns how many bytes were sent before an error.
+    asio::awaitable<std::uint64_t> send_file(
+        int fd, std::uint64_t offset, std::uint64_t size, std::error_code& error)
+    {
+        return detail::send_file(core_, fd, offset, size, error);
+    }
+
     /// Waits until there is something to read, without holding a buffer meanwhile. False: the peer
     /// has finished, or the server drains and nothing has arrived; return from the handler. A drain
     /// ends the wait at once: a handler that waits for its next request here is one that may be

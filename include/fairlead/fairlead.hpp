@@ -22,6 +22,7 @@
 #include <fairlead/event.hpp>
 #include <fairlead/handler.hpp>
 #include <fairlead/hooks.hpp>
+#include <fairlead/offload.hpp>
 #include <fairlead/running_server.hpp>
 #include <fairlead/serve.hpp>
 #include <fairlead/server.hpp>
