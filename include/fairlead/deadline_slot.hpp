@@ -20,6 +20,9 @@ namespace FAIRLEAD_NAMESPACE
 /// call that stopped it. A drain is no end, and neither are the peer's FIN and the handler's return
 /// while a child of it goes on.
 ///
+/// The connection's own operations and `sleep_for`, of the handler and of its children, need no slot:
+/// they end with the connection by themselves.
+///
 /// A slot holds one operation: take one `deadline_slot` for each that is pending at a time. `slot()`
 /// may be asked for again for the next one. When the connection has ended already, what is bound is
 /// cancelled in the next turn of the loop.
@@ -34,7 +37,7 @@ namespace FAIRLEAD_NAMESPACE
 /// by a turn of the loop: within one `co_await`, as above, or declared behind that object, both are
 /// so. It may outlive the connection, and hears of nothing then. Movable; the slot stays the same.
 ///
-/// Belongs to the connection's thread. Costs an allocation.
+/// Belongs to the connection's thread. Costs an allocation; `slot` none.
 class deadline_slot
 {
 public:
@@ -53,7 +56,7 @@ private:
     explicit deadline_slot(detail::connection_record& connection)
         : signal_(std::make_unique<detail::deadline_signal>(connection))
     {
-        connection.extras().deadlines.add(*signal_);
+        connection.signals().add(*signal_);
     }
 
     std::unique_ptr<detail::deadline_signal> signal_;

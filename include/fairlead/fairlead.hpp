@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_FAIRLEAD_HPP
 #define FAIRLEAD_FAIRLEAD_HPP
 
+#include <fairlead/codec/broadcast.hpp>
 #include <fairlead/codec/chunked.hpp>
 #include <fairlead/codec/cobs.hpp>
 #include <fairlead/codec/codec.hpp>
@@ -13,6 +14,7 @@
 #include <fairlead/codec/length_prefix.hpp>
 #include <fairlead/codec/line.hpp>
 #include <fairlead/codec/netstring.hpp>
+#include <fairlead/codec/shared_message.hpp>
 #include <fairlead/codec/varint_prefix.hpp>
 #include <fairlead/config.hpp>
 #include <fairlead/connection.hpp>

@@ -206,7 +206,7 @@ FAIRLEAD_SIMULATION("every stop of a connection ends the sleeps of handler and c
     CHECK(server.open_connections() == 0);
 }
 
-FAIRLEAD_SIMULATION("neither a drain nor the peer's FIN ends a sleep; a reset does", sim)
+FAIRLEAD_SIMULATION("neither a drain nor the peer's FIN ends a sleep, and a reset does", sim)
 {
     diary told{&sim, {}};
     auto& server = sim.serve(scripted{[&](connection& conn) -> asio::awaitable<void> {

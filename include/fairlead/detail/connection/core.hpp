@@ -313,7 +313,7 @@ protected:
             server.counters.handlers.add(-1);
         }
         if (extras_) {
-            extras_->deadlines.forget();
+            extras_->deadlines.reset();
         }
         stop_now(close_reason::server_closed, errc::server_closed);
         server.cancel(*this);

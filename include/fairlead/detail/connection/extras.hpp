@@ -9,6 +9,7 @@
 #include <fairlead/detail/util/intrusive_list.hpp>
 #include <fairlead/detail/util/wait_list.hpp>
 
+#include <memory>
 #include <string>
 #include <system_error>
 
@@ -26,8 +27,8 @@ struct connection_extras
     wait_list until_sent;
     /// Those who sleep.
     intrusive_list<sleeping> sleeps;
-    /// Of `connection::deadline`.
-    deadline_signals deadlines;
+    /// Of `connection::deadline`. Null: none was asked for.
+    std::unique_ptr<deadline_signals> deadlines;
 
     void notify_all() noexcept
     {
@@ -47,7 +48,7 @@ struct connection_extras
     /// Somebody waits who must hear of the connection's end, and has no operation that would.
     bool has_bystanders() const noexcept
     {
-        return !sleeps.empty() || !deadlines.empty();
+        return !sleeps.empty() || (deadlines && !deadlines->empty());
     }
 };
 } // namespace FAIRLEAD_NAMESPACE::detail

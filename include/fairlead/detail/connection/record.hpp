@@ -87,6 +87,14 @@ public:
         return *extras_;
     }
 
+    deadline_signals& signals()
+    {
+        if (!extras().deadlines) {
+            extras_->deadlines = std::make_unique<deadline_signals>();
+        }
+        return *extras_->deadlines;
+    }
+
     const ending& end() const noexcept
     {
         return ending_;
@@ -106,7 +114,7 @@ public:
             return;
         }
         extras_->wake_sleepers(why);
-        if (extras_->deadlines.make_due()) {
+        if (extras_->deadlines && extras_->deadlines->make_due()) {
             post_signals();
         }
     }
@@ -114,7 +122,7 @@ public:
     /// `one` is about to be given something to cancel.
     void expect_signal(deadline_signal& one) noexcept
     {
-        if (why_wait_no_longer() && extras_->deadlines.make_due(one)) {
+        if (why_wait_no_longer() && extras_->deadlines->make_due(one)) {
             post_signals();
         }
     }
@@ -184,8 +192,9 @@ private:
         asio::post(
             get_executor(),
             spared_handler{
-                &extras_->deadlines.memory(),
-                [of = intrusive_ref<connection_record>(*this)] { of->extras_->deadlines.emit(); }});
+                &extras_->deadlines->memory(), [of = intrusive_ref<connection_record>(*this)] {
+                    of->extras_->deadlines->emit();
+                }});
     }
 
     std::uint32_t references_ = 0;
