@@ -33,6 +33,8 @@ using fairlead::codec::text_of;
 
 constexpr length_prefix framing{.length_bytes = 2, .bytes_to_strip = 2, .max_frame = 16 << 10};
 
+using message_to_all = fairlead::shared_message<length_prefix>;
+
 /// How often everybody is asked for a sign of life. Who gives none for two of these is gone.
 constexpr auto heartbeat = 20s;
 
@@ -137,9 +139,9 @@ public:
     }
 
     /// One who does not read what the room says must not hold the room up.
-    void hear(std::string_view frame)
+    void hear(const message_to_all& message)
     {
-        if (!frames_.try_send(frame)) {
+        if (!frames_.try_send(message)) {
             conn_.abort();
         }
     }
@@ -208,8 +210,9 @@ private:
 
 void rooms::tell(const std::string& room, std::string_view frame)
 {
+    const message_to_all message(framing, frame); // framed once, whoever is there
     for (member* const each : rooms_[room]) {
-        each->hear(frame);
+        each->hear(message);
     }
 }
 
@@ -220,8 +223,9 @@ asio::awaitable<void> rooms::beat(std::shared_ptr<rooms> self)
         timer.expires_after(heartbeat);
         std::error_code ignored;
         co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+        const message_to_all ping(framing, "p");
         for (member* const each : self->everybody_) {
-            each->hear("p");
+            each->hear(ping);
         }
     }
     self->is_beating_ = false;

@@ -5,6 +5,7 @@
 #ifndef FAIRLEAD_CONNECTION_HPP
 #define FAIRLEAD_CONNECTION_HPP
 
+#include <fairlead/deadline_slot.hpp>
 #include <fairlead/detail/connection/io.hpp>
 #include <fairlead/detail/connection/session.hpp>
 #include <fairlead/detail/connection/verbs.hpp>
@@ -12,6 +13,7 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/util/asio.hpp>
 #include <fairlead/endpoint.hpp>
+#include <fairlead/half_close.hpp>
 #include <fairlead/peer_credentials.hpp>
 #include <fairlead/tls.hpp>
 
@@ -23,7 +25,6 @@
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -43,15 +44,6 @@ namespace detail
 connection_operations& core_of(connection& connection) noexcept;
 connection_ref make_connection(environment& home, connection_owner& owner, const endpoint& remote);
 } // namespace detail
-
-/// What `connection::shutdown_send` returns: may be awaited, and may be ignored.
-class half_close : public asio::awaitable<void>
-{
-public:
-    explicit half_close(asio::awaitable<void> completion) noexcept
-        : asio::awaitable<void>(std::move(completion))
-    {}
-};
 
 /// One client. Lives exactly as long as its handler runs, and belongs to its server's thread: every
 /// member is to be called there, which inside the handler goes without saying. From other threads
@@ -148,6 +140,29 @@ public:
     asio::awaitable<std::size_t> write_some(const ConstBuffers& buffers, std::error_code& error)
     {
         return async_write_some(buffers, asio::redirect_error(asio::use_awaitable, error));
+    }
+
+    /// Writes `size` bytes of a file, from `offset` on, as one write; returns how many. On plain TCP
+    /// the kernel takes them from the file (sendfile(2), Linux); else, and under TLS, they are read in
+    /// pieces of 16 KiB. The descriptor stays the caller's, and open until this completes; its own
+    /// position is not used. Blocks the thread while the disk reads. Throws `std::system_error`; with
+    /// `asio::error::eof` when the file is shorter: what was there is sent, and the write counts as
+    /// cut, as it does when the file cannot be read on.
+    asio::awaitable<std::uint64_t> send_file(int fd, std::uint64_t offset, std::uint64_t size)
+    {
+        std::error_code error;
+        const std::uint64_t bytes = co_await send_file(fd, offset, size, error);
+        if (error) {
+            throw std::system_error(error);
+        }
+        co_return bytes;
+    }
+
+    /// The same; nothing is thrown. Returns how many bytes were sent before an error.
+    asio::awaitable<std::uint64_t> send_file(
+        int fd, std::uint64_t offset, std::uint64_t size, std::error_code& error)
+    {
+        return detail::send_file(core_, fd, offset, size, error);
     }
 
     /// Waits until there is something to read, without holding a buffer meanwhile. False: the peer
@@ -314,6 +329,15 @@ public:
     void expires_after(std::chrono::milliseconds timeout)
     {
         core_.expires_after(timeout);
+    }
+
+    /// A cancellation slot that hears of this connection's end, for operations on something else: a
+    /// timer, a socket to another server. A fresh one per call, because a slot holds one operation.
+    [[nodiscard]] deadline_slot deadline()
+    {
+        deadline_slot made(core_);
+        core_.watch();
+        return made;
     }
 
     /// Operations may succeed: neither side has closed the connection, as far as is known without a

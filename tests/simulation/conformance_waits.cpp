@@ -1,5 +1,9 @@
 #include "simulation/conformance.hpp"
 
+#include <csignal>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+
 namespace conformance
 {
 namespace
@@ -18,6 +22,14 @@ std::string count_in(int fd)
     std::uint64_t count = 0;
     return ::read(fd, &count, sizeof count) < 0 ? transcript::error_name(errno)
                                                 : std::to_string(count);
+}
+
+/// A file of the real kernel's.
+descriptor make_file(std::string_view content)
+{
+    descriptor made(::memfd_create("conformance", MFD_CLOEXEC));
+    ::pwrite(made, content.data(), content.size(), 0);
+    return made;
 }
 
 const std::vector<row> waiting_table = {
@@ -507,6 +519,46 @@ const std::vector<row> waiting_table = {
          settle();
          t.say("recv", take(p.client));
          t.call("no pipe", ::splice(p.server, nullptr, p.client, nullptr, 1, how));
+     }},
+
+    {"a file is sent from a place in it, or from where it is",
+     [](transcript& t) {
+         const pair p;
+         const descriptor file = make_file("abcdefgh");
+         off_t at = 2;
+         t.call("some", ::sendfile(p.server, file, &at, 3));
+         t.call("at", at);
+         t.call("rest", ::sendfile(p.server, file, &at, 100));
+         t.call("at", at);
+         t.call("none", ::sendfile(p.server, file, &at, 100));
+         t.call("from where it is", ::sendfile(p.server, file, nullptr, 4));
+         t.call("position", ::lseek(file, 0, SEEK_CUR));
+         wait_for(p.client, POLLIN);
+         settle();
+         t.say("recv", take(p.client));
+         t.call("no file", ::sendfile(p.server, -1, &at, 1));
+         descriptor closed = make_socket();
+         const int number = closed;
+         closed.close();
+         t.call("no socket", ::sendfile(number, file, &at, 1));
+     }},
+    {"a file that is sent to a full socket, or behind its end",
+     [](transcript& t) {
+         const pair p;
+         const descriptor file = make_file(std::string(65536, 'f'));
+         off_t at = 0;
+         long sent = 0;
+         for (int round = 0; round < 10000 && sent >= 0; ++round) {
+             at = 0;
+             sent = ::sendfile(p.server, file, &at, 65536);
+         }
+         t.call("full", sent);
+         t.call("at", at);
+         const auto before = std::signal(SIGPIPE, SIG_IGN);
+         ::shutdown(p.server, SHUT_WR);
+         t.call("behind the end", ::sendfile(p.server, file, &at, 3));
+         t.call("at", at);
+         std::signal(SIGPIPE, before);
      }},
 
     // -- poll

@@ -9,6 +9,7 @@
 #include <fairlead/codec/length_prefix.hpp>
 #include <fairlead/codec/line.hpp>
 #include <fairlead/codec/netstring.hpp>
+#include <fairlead/codec/shared_message.hpp>
 #include <fairlead/codec/varint_prefix.hpp>
 #include <fairlead/config.hpp>
 #include <fairlead/deadline_wheel.hpp>
@@ -17,6 +18,8 @@
 #include <fairlead/detail/connection/deadlines.hpp>
 #include <fairlead/detail/connection/lifecycle.hpp>
 #include <fairlead/detail/connection/refusals.hpp>
+#include <fairlead/detail/connection/shared_bytes.hpp>
+#include <fairlead/detail/connection/sleeping.hpp>
 #include <fairlead/detail/server/accept_failure.hpp>
 #include <fairlead/detail/server/connection_limit.hpp>
 #include <fairlead/detail/server/hand_over.hpp>

@@ -6,6 +6,7 @@
 
 #include <fairlead/codec/codec.hpp>
 #include <fairlead/codec/framed_options.hpp>
+#include <fairlead/codec/shared_message.hpp>
 #include <fairlead/connection.hpp>
 #include <fairlead/detail/connection/frame_source.hpp>
 #include <fairlead/detail/connection/message_sender.hpp>
@@ -179,7 +180,7 @@ public:
     {
         std::error_code error = sender_.refuses();
         if (!error) {
-            encode(payload, error);
+            sender_.encode(sent_rules(), payload, error);
         }
         if (error) {
             throw std::system_error(error);
@@ -222,7 +223,7 @@ public:
             }
         }
         if (!error) {
-            encode(payload, error);
+            sender_.encode(sent_rules(), payload, error);
         }
         if (error) {
             co_return;
@@ -293,7 +294,7 @@ public:
         const detail::message_sender::under_way sending(sender_);
         for (const auto& payload : payloads) {
             if (!error) {
-                encode(bytes_of(payload), error);
+                sender_.encode(sent_rules(), bytes_of(payload), error);
             }
             if (!error && sender_.is_full()) {
                 outbox_.flush();
@@ -321,7 +322,7 @@ public:
             return false;
         }
         std::error_code error;
-        encode(payload, error);
+        sender_.encode(sent_rules(), payload, error);
         if (error) {
             throw std::system_error(error);
         }
@@ -333,6 +334,12 @@ public:
     bool try_send(std::string_view payload)
     {
         return try_send(bytes_of(payload));
+    }
+
+    /// The same for what many connections are sent (`broadcast`), without a copy.
+    bool try_send(const shared_message<Out>& message)
+    {
+        return sender_.try_share(message.frame(), source_.reader.has_next());
     }
 
     /// Waits until the kernel has taken everything that was sent. Throws `std::system_error`.
@@ -408,16 +415,6 @@ private:
     void take_over(std::span<const std::byte> pending)
     {
         source_.take_over(pending);
-    }
-
-    /// Appends a frame to the queue.
-    void encode(std::span<const std::byte> payload, std::error_code& error)
-    {
-        try {
-            sent_rules().encode(payload, outbox_.queue());
-        } catch (const std::system_error& refusal) {
-            error = refusal.code();
-        }
     }
 
     void write_soon()

@@ -39,6 +39,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
@@ -158,6 +159,11 @@ extern "C"
     ssize_t splice(int from, off64_t* from_at, int to, off64_t* to_at, size_t size, unsigned flags)
     {
         FAIRLEAD_BY_DESCRIPTOR(ssize_t, splice, from, from, from_at, to, to_at, size, flags);
+    }
+
+    ssize_t sendfile(int to, int from, off_t* at, size_t size) noexcept
+    {
+        FAIRLEAD_BY_DESCRIPTOR(ssize_t, sendfile, to, to, from, at, size);
     }
 
     int open(const char* path, int flags, ...)

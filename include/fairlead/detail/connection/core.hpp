@@ -11,10 +11,10 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/util/sleeper.hpp>
 
+#include <asio/error.hpp>
+
 #include <algorithm>
 #include <chrono>
-#include <cstddef>
-#include <cstdint>
 #include <exception>
 #include <memory>
 #include <system_error>
@@ -49,8 +49,6 @@ public:
     connection_core(const connection_core&) = delete;
     connection_core& operator=(const connection_core&) = delete;
 
-    // -- what can be asked of it
-
     /// Its socket is.
     bool is_open() const noexcept
     {
@@ -69,8 +67,7 @@ public:
         return messages() != message_queue::empty;
     }
 
-    /// Bytes that are to be written are not with the kernel. A write of which it has the last byte,
-    /// and which has only to be completed, is not among them.
+    /// Bytes that are to be written are not with the kernel.
     bool has_unsent() const noexcept
     {
         return life_.has_unsent(messages());
@@ -119,8 +116,6 @@ public:
     {
         return stream.native_handle();
     }
-
-    // -- how it begins
 
     /// Its time until the handler must start begins.
     void begin_pre_open()
@@ -291,6 +286,9 @@ protected:
         if (life_.tasks_are_gone()) {
             home.counters.handlers.add(-1);
         }
+        if (extras_) {
+            extras_->deadlines.reset();
+        }
         stop_now(close_reason::server_closed, errc::server_closed);
         home.cancel(*this);
         over_if_done();
@@ -347,10 +345,9 @@ protected:
             handshake_bed->wake();
         }
         if (extras_) {
-            extras_->until_closed.notify_all();
-            extras_->until_drain.notify_all();
-            extras_->until_sent.notify_all();
+            extras_->notify_all();
         }
+        end_waits();
     }
 
     void wake_senders() noexcept
@@ -425,6 +422,11 @@ private:
         }
         if (extras_) {
             extras_->until_closed.notify_all();
+            if (extras_->has_bystanders() && native::has_failed(stream.native_handle())) {
+                life_.end.sending_failed(
+                    asio::error::connection_reset, error_kind::reset); // a read will say so, too
+                end_waits();
+            }
         }
     }
 

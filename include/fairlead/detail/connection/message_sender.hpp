@@ -71,6 +71,28 @@ public:
         return outbox_.size() > most_;
     }
 
+    /// Appends a frame to the queue.
+    template <typename Rules>
+    void encode(const Rules& rules, std::span<const std::byte> payload, std::error_code& error)
+    {
+        try {
+            rules.encode(payload, outbox_.queue());
+        } catch (const std::system_error& refusal) {
+            error = refusal.code();
+        }
+    }
+
+    /// Queues what others are sent, too. False: there is enough, or nothing can be sent.
+    bool try_share(const shared_bytes& frame, bool more_follows)
+    {
+        if (refuses() || is_full()) {
+            return false;
+        }
+        outbox_.share(frame);
+        write_soon(more_follows);
+        return true;
+    }
+
     /// Now; with `more_follows`, because requests that are here already are to be answered too, at
     /// the end of this turn of the loop.
     void write_soon(bool more_follows)

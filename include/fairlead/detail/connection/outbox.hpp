@@ -6,6 +6,8 @@
 
 #include <fairlead/detail/connection/io.hpp>
 #include <fairlead/detail/connection/output_queue.hpp>
+#include <fairlead/detail/connection/shared_bytes.hpp>
+#include <fairlead/detail/connection/write_parts.hpp>
 #include <fairlead/detail/namespace.hpp>
 
 #include <asio/awaitable.hpp>
@@ -16,7 +18,6 @@
 #include <asio/use_awaitable.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -45,16 +46,28 @@ public:
     /// Where to append frames, each as a whole. Then `flush` or `flush_soon`.
     std::vector<std::byte>& queue()
     {
-        if (filling_.capacity() == 0) {
-            filling_ = connection_.home.buffers.take_queue();
+        if (filling_.own.capacity() == 0) {
+            filling_.own = connection_.home.buffers.take_queue();
         }
-        return filling_;
+        return filling_.own;
+    }
+
+    /// Appends what other connections are sent, too, and keeps it until it is with the kernel. All or
+    /// nothing. Small things are cheaper to copy.
+    void share(const shared_bytes& one)
+    {
+        if (one->size() < smallest_shared) {
+            queue().insert(filling_.own.end(), one->begin(), one->end());
+        } else {
+            rest_.reserve_for_one_more(filling_);
+            filling_.share(one);
+        }
     }
 
     /// Bytes that the kernel has not taken yet.
     std::size_t size() const noexcept
     {
-        return filling_.size() + asio::buffer_size(rest_);
+        return filling_.size() + rest_.size();
     }
 
     bool is_writing() const noexcept
@@ -123,12 +136,12 @@ public:
     bool copy_payload() noexcept
     {
         try {
-            const auto* const first = static_cast<const std::byte*>(rest_[1].data());
-            payload_.assign(first, first + rest_[1].size());
+            const auto* const first = static_cast<const std::byte*>(rest_.payload().data());
+            payload_.assign(first, first + rest_.payload().size());
         } catch (const std::bad_alloc&) {
             return false;
         }
-        rest_[1] = asio::buffer(payload_);
+        rest_.payload() = asio::buffer(payload_);
         return true;
     }
 
@@ -141,22 +154,23 @@ public:
     }
 
 private:
-    using buffers = std::array<asio::const_buffer, 3>;
+    /// Less is copied: a buffer of its own in a write costs as much.
+    static constexpr std::size_t smallest_shared = 512;
 
     /// What is left to write, whenever an operation looks: the payload may have moved.
     struct buffers_now
     {
-        buffers::const_iterator begin() const noexcept
+        const asio::const_buffer* begin() const noexcept
         {
             return rest->begin();
         }
 
-        buffers::const_iterator end() const noexcept
+        const asio::const_buffer* end() const noexcept
         {
             return rest->end();
         }
 
-        const buffers* rest;
+        const write_parts* rest;
     };
 
     /// What each pending operation holds.
@@ -258,8 +272,7 @@ private:
         if (pending_ == 0) {
             waiting_ = ended.waiting;
             if (filling_.empty()) {
-                connection_.home.buffers.give_back(std::move(filling_));
-                filling_ = {};
+                connection_.home.buffers.give_back(std::exchange(filling_.own, {}));
             }
         }
         if (is_idle() && !error_) {
@@ -274,11 +287,9 @@ private:
         writing_ = true;
         is_not_held_back();
         ++writes_begun_;
-        sending_ = std::exchange(filling_, {});
+        std::swap(sending_, filling_);
         trailer_ = std::move(trailer);
-        rest_ = {
-            asio::buffer(sending_), asio::const_buffer(payload.data(), payload.size()),
-            asio::buffer(trailer_)};
+        rest_.begin_with(sending_, payload, trailer_);
         write_some(begin_operation());
     }
 
@@ -295,22 +306,18 @@ private:
 
     void write_ends(operation pending, const std::error_code& error, std::size_t bytes)
     {
-        for (auto& buffer : rest_) {
-            const std::size_t done = std::min(bytes, buffer.size());
-            buffer += done;
-            bytes -= done;
-        }
-        if (!error && asio::buffer_size(rest_) != 0) {
+        rest_.advance(std::min(bytes, rest_.size()));
+        if (!error && rest_.size() != 0) {
             write_some(std::move(pending));
             return;
         }
-        if (error && asio::buffer_size(rest_) != 0) {
+        if (error && rest_.size() != 0) {
             connection_.output_is_lost();
         }
         error_ = error;
-        rest_ = {};
-        connection_.home.buffers.give_back(std::move(sending_));
-        sending_ = {};
+        rest_.clear();
+        connection_.home.buffers.give_back(std::exchange(sending_.own, {}));
+        sending_.clear();
         payload_ = {};
         trailer_ = {};
         writing_ = false;
@@ -319,11 +326,11 @@ private:
     }
 
     connection_operations& connection_;
-    std::vector<std::byte> filling_;
-    std::vector<std::byte> sending_;
+    mixed_bytes filling_;
+    mixed_bytes sending_;
     std::vector<std::byte> payload_; // whose sender did not wait for the end of the write
     std::vector<std::byte> trailer_;
-    buffers rest_ = {}; // of what is being written
+    write_parts rest_; // of what is being written
     std::error_code error_;
     std::size_t writes_begun_ = 0;
     std::size_t pending_ = 0; // operations that will call this object

@@ -4,6 +4,7 @@
 #ifndef FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_RECORD_HPP
 
+#include <fairlead/detail/connection/extras.hpp>
 #include <fairlead/detail/connection/lifecycle.hpp>
 #include <fairlead/detail/connection/owner.hpp>
 #include <fairlead/detail/io/native.hpp>
@@ -12,14 +13,16 @@
 #include <fairlead/detail/server/environment.hpp>
 #include <fairlead/detail/server/registry.hpp>
 #include <fairlead/detail/util/intrusive_list.hpp>
+#include <fairlead/detail/util/intrusive_ref.hpp>
 #include <fairlead/detail/util/published.hpp>
-#include <fairlead/detail/util/wait_list.hpp>
+#include <fairlead/detail/util/spare_memory.hpp>
 #include <fairlead/tls.hpp>
+
+#include <asio/post.hpp>
 
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -34,19 +37,6 @@ namespace FAIRLEAD_NAMESPACE::detail
 /// Links the connections of which no byte has reached a handler.
 struct newcomer_tag;
 using newcomer_hook = list_hook<newcomer_tag>;
-
-/// What few connections need, and those not for their bytes.
-struct connection_extras
-{
-    /// The handler's word for why it closed the connection.
-    std::string why;
-    /// Those who wait in `connection::closed`.
-    wait_list until_closed;
-    /// Those who wait in `connection::drain_begun`.
-    wait_list until_drain;
-    /// Those who wait in `connection::shutdown_send`.
-    wait_list until_sent;
-};
 
 /// Lives as long as somebody holds a reference: each stage that leads it (handshake, handler,
 /// closing), each child of the handler, and each operation that is pending. So nothing that has an
@@ -103,9 +93,44 @@ public:
         return life_;
     }
 
+    deadline_signals& signals()
+    {
+        if (!extras().deadlines) {
+            extras_->deadlines = std::make_unique<deadline_signals>();
+        }
+        return *extras_->deadlines;
+    }
+
     const ending& end() const noexcept
     {
         return life_.end;
+    }
+
+    /// What a wait that is no operation ends with: nothing can be sent any more; empty: it can.
+    std::error_code why_wait_no_longer() const noexcept
+    {
+        return life_.end.refuses_write();
+    }
+
+    /// Ends such waits, if they are to: by posts, so that nothing of the user's runs here.
+    void end_waits() noexcept
+    {
+        const std::error_code why = extras_ ? why_wait_no_longer() : no_error;
+        if (!why) {
+            return;
+        }
+        extras_->wake_sleepers(why);
+        if (extras_->deadlines && extras_->deadlines->make_due()) {
+            post_signals();
+        }
+    }
+
+    /// `one` is about to be given something to cancel.
+    void expect_signal(deadline_signal& one) noexcept
+    {
+        if (why_wait_no_longer() && extras_->deadlines->make_due(one)) {
+            post_signals();
+        }
     }
 
     connection_event event(connection_event_kind kind) const
@@ -169,6 +194,16 @@ protected:
     std::unique_ptr<connection_extras> extras_; // null: never needed
 
 private:
+    void post_signals() noexcept
+    {
+        asio::post(
+            get_executor(),
+            spared_handler{
+                &extras_->deadlines->memory(), [of = intrusive_ref<connection_record>(*this)] {
+                    of->extras_->deadlines->emit();
+                }});
+    }
+
     std::uint32_t references_ = 0;
 };
 } // namespace FAIRLEAD_NAMESPACE::detail

@@ -256,6 +256,7 @@ public:
         if (explained && extras_ && life_.has_ended()) {
             extras_->until_closed.notify_all();
             extras_->until_sent.notify_all();
+            end_waits();
         }
         return explained;
     }
@@ -284,6 +285,7 @@ private:
         wake_senders();
         if (extras_) {
             extras_->until_closed.notify_all();
+            end_waits();
         }
         if (life_.input.is_pending() && native::unread_bytes(native_handle()) == 0) {
             stream.cancel(); // no event will come that makes it try again

@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <system_error>
 #include <type_traits>
@@ -130,6 +131,26 @@ inline asio::awaitable<std::span<const std::byte>> peek(
     connection.late_pre_open_ends();
     const auto ahead = connection.stream.ahead();
     co_return ahead.first(std::min(ahead.size(), size));
+}
+
+/// `connection::send_file`
+inline asio::awaitable<std::uint64_t> send_file(
+    connection_operations& connection, int fd, std::uint64_t offset, std::uint64_t size,
+    std::error_code& error)
+{
+    if (!file_source::can_be(offset, size)) {
+        error = std::make_error_code(std::errc::invalid_argument);
+        co_return 0;
+    }
+    file_source file(fd, offset, static_cast<std::size_t>(size), connection.home.buffers);
+    auto completion = asio::redirect_error(asio::use_awaitable, error);
+    const std::size_t bytes =
+        co_await asio::async_initiate<decltype(completion), void(std::error_code, std::size_t)>(
+            initiate_send_file{&connection, &file}, completion);
+    if (!error) {
+        error = file.failure();
+    }
+    co_return bytes;
 }
 
 inline asio::awaitable<void> completed()

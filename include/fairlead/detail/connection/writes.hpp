@@ -87,8 +87,27 @@ struct initiate_write_some
     }
 };
 
-/// All of the buffers, as one operation: unlike `asio::async_write` it knows when the connection
-/// ends in the middle of it.
+/// Begins a write that is one operation to its end: unlike `asio::async_write` it knows when the
+/// connection ends in the middle of it. `start(completion)` starts it.
+template <typename Handler, typename Start>
+void begin_whole_write(
+    connection_operations& connection, std::size_t size, Handler&& handler, Start start)
+{
+    if (const std::error_code refusal = connection.refuses_write(write_kind::whole)) {
+        post_completion(
+            connection.get_executor(), std::forward<Handler>(handler), refusal, std::size_t(0));
+        return;
+    }
+    connection.write_begins(size, write_kind::whole);
+    try {
+        start_io<end_write_all>(connection, std::forward<Handler>(handler), start);
+    } catch (...) {
+        connection.write_could_not_wait(size);
+        throw;
+    }
+}
+
+/// All of the buffers.
 struct initiate_write_all
 {
     connection_operations* connection;
@@ -96,23 +115,29 @@ struct initiate_write_all
     template <typename Handler, typename Buffers>
     void operator()(Handler&& handler, const Buffers& buffers) const
     {
-        if (const std::error_code refusal = connection->refuses_write(write_kind::whole)) {
-            post_completion(
-                connection->get_executor(), std::forward<Handler>(handler), refusal,
-                std::size_t(0));
-            return;
-        }
-        connection->write_begins(asio::buffer_size(buffers), write_kind::whole);
-        try {
-            start_io<end_write_all>(
-                *connection, std::forward<Handler>(handler), [&](auto&& completion) {
-                    connection->stream.async_write(
-                        buffers, output_account{connection}, std::move(completion));
-                });
-        } catch (...) {
-            connection->write_could_not_wait(asio::buffer_size(buffers));
-            throw;
-        }
+        begin_whole_write(
+            *connection, asio::buffer_size(buffers), std::forward<Handler>(handler),
+            [&](auto&& completion) {
+                connection->stream.async_write(
+                    buffers, output_account{connection}, std::move(completion));
+            });
+    }
+};
+
+/// What is in the file, which lives until it is over.
+struct initiate_send_file
+{
+    connection_operations* connection;
+    file_source* file;
+
+    template <typename Handler>
+    void operator()(Handler&& handler) const
+    {
+        begin_whole_write(
+            *connection, file->left(), std::forward<Handler>(handler), [&](auto&& completion) {
+                connection->stream.async_send_file(
+                    *file, output_account{connection}, std::move(completion));
+            });
     }
 };
 } // namespace FAIRLEAD_NAMESPACE::detail

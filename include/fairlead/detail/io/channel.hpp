@@ -7,6 +7,7 @@
 
 #include <fairlead/detail/io/attempt.hpp>
 #include <fairlead/detail/io/native.hpp>
+#include <fairlead/detail/io/send_file.hpp>
 #include <fairlead/detail/namespace.hpp>
 
 #include <cstddef>
@@ -132,6 +133,13 @@ public:
     native::io_result send_buffers(const ConstBuffers& buffers) noexcept
     {
         return has_room_ ? sent(native::send_buffers(descriptor_, buffers))
+                         : native::io_result{.would_block = true};
+    }
+
+    /// From a file.
+    native::io_result send_file(int from, std::uint64_t offset, std::size_t size) noexcept
+    {
+        return has_room_ ? sent(native::send_file(descriptor_, from, offset, size))
                          : native::io_result{.would_block = true};
     }
 

@@ -21,6 +21,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <optional>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -320,6 +321,13 @@ inline std::error_code take_error(int fd) noexcept
     return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0
                ? std::error_code(error, asio::error::get_system_category())
                : std::error_code();
+}
+
+/// The socket has met an error, which is left for whoever asks: the peer's reset, say.
+inline bool has_failed(int fd) noexcept
+{
+    ::pollfd asked{.fd = fd, .events = 0, .revents = 0};
+    return ::poll(&asked, 1, 0) == 1 && (asked.revents & POLLERR) != 0;
 }
 
 /// Bytes that have arrived and were not read.

@@ -6,6 +6,7 @@
 #define FAIRLEAD_DETAIL_IO_TRANSPORT_HPP
 
 #include <fairlead/detail/io/buffers.hpp>
+#include <fairlead/detail/io/file_source.hpp>
 #include <fairlead/detail/io/native.hpp>
 #include <fairlead/detail/io/prefetch.hpp>
 #include <fairlead/detail/io/reactor.hpp>
@@ -29,9 +30,6 @@
 
 namespace FAIRLEAD_NAMESPACE::detail
 {
-/// The first byte of every TLS connection: a record of the handshake (RFC 8446, section 5.1).
-inline constexpr std::byte tls_first_byte{0x16};
-
 /// A socket, and the TLS engine above it once `start_tls` was called.
 class transport
 {
@@ -90,7 +88,6 @@ public:
         tls_->admit();
     }
 
-    /// What the handshake agreed upon.
     std::unique_ptr<tls_info> describe_tls() const
     {
         return tls_->describe();
@@ -160,7 +157,6 @@ public:
                                      : native::first_unread_byte(native_handle());
     }
 
-    /// One attempt to read, without waiting.
     template <typename Buffers>
     attempt read(const Buffers& buffers)
     {
@@ -200,18 +196,23 @@ public:
     template <typename Buffers, typename Taken, typename Handler>
     void async_write(const Buffers& buffers, Taken taken, Handler&& handler)
     {
-        socket_.run(
-            [this, buffers = Buffers(buffers), taken, size = asio::buffer_size(buffers),
-             done = buffer_position(), has_begun = false]() mutable {
-                if (std::exchange(has_begun, true) && !taken.goes_on()) {
-                    return attempt{.bytes = done.bytes, .waits_for = attempt::condition::writable};
-                }
-                const std::size_t before = done.bytes;
-                const attempt result = write_all(buffers, done, size);
-                taken(done.bytes - before, result.waits_for != attempt::condition::nothing);
+        write_in_turns(
+            [this, buffers = Buffers(buffers), size = asio::buffer_size(buffers)](
+                buffer_position& done) { return write_all(buffers, done, size); },
+            taken, std::forward<Handler>(handler));
+    }
+
+    /// The same for what is in a file, which lives until then. Its failure is none of the socket's.
+    template <typename Taken, typename Handler>
+    void async_send_file(file_source& file, Taken taken, Handler&& handler)
+    {
+        write_in_turns(
+            [this, &file](buffer_position& done) {
+                const attempt result = send_turn_of(file);
+                done.bytes = file.sent();
                 return result;
             },
-            std::forward<Handler>(handler));
+            taken, std::forward<Handler>(handler));
     }
 
     /// From now on what reads takes what has arrived, and ends with `operation_aborted` where it
@@ -353,6 +354,54 @@ private:
         return tls_ ? tls_->write(buffers) : write_plainly(buffers);
     }
 
+    /// `turn(done)` goes on from `done` and comes back with what it came to, and the bytes of all.
+    template <typename Turn, typename Taken, typename Handler>
+    void write_in_turns(Turn turn, Taken taken, Handler&& handler)
+    {
+        socket_.run(
+            [turn = std::move(turn), taken, done = buffer_position(), has_begun = false]() mutable {
+                if (std::exchange(has_begun, true) && !taken.goes_on()) {
+                    return attempt{.bytes = done.bytes, .waits_for = attempt::condition::writable};
+                }
+                const std::size_t before = done.bytes;
+                const attempt result = turn(done);
+                taken(done.bytes - before, result.waits_for != attempt::condition::nothing);
+                return result;
+            },
+            std::forward<Handler>(handler));
+    }
+
+    /// As much of a file as goes in a turn.
+    attempt send_turn_of(file_source& file)
+    {
+        const std::size_t turn_ends = file.sent() + longest_write_turn;
+        attempt result;
+        do {
+            result = send_some_of(file, turn_ends - file.sent());
+            file.was_sent(result.bytes);
+        } while (!result.error && result.waits_for == attempt::condition::nothing &&
+                 !file.is_over() && file.sent() < turn_ends);
+        result.bytes = file.sent();
+        if (result.waits_for == attempt::condition::nothing && !result.error && !file.is_over()) {
+            result.waits_for = attempt::condition::writable; // others have their turn
+        }
+        return result;
+    }
+
+    attempt send_some_of(file_source& file, std::size_t most)
+    {
+        if (tls_ == nullptr && file.may_skip_memory()) {
+            const auto sent = socket_.bytes().send_file(
+                file.descriptor(), file.position(), std::min(file.left(), most));
+            if (sent.would_block || sent.bytes != 0) {
+                return plainly(sent);
+            }
+            file.must_be_read(); // its end, or an error: that way tells which, and whose
+        }
+        const asio::const_buffer piece = file.piece();
+        return piece.size() == 0 ? attempt{} : write(piece);
+    }
+
     /// The rest of a write, from `done` on; as much of it as goes in a turn.
     template <typename Buffers>
     attempt write_all(const Buffers& buffers, buffer_position& done, std::size_t size)
@@ -378,7 +427,11 @@ private:
     template <typename Buffers>
     attempt write_plainly(const Buffers& buffers) noexcept
     {
-        const auto sent = socket_.bytes().send_buffers(buffers);
+        return plainly(socket_.bytes().send_buffers(buffers));
+    }
+
+    static attempt plainly(const native::io_result& sent) noexcept
+    {
         return {
             .bytes = sent.bytes,
             .waits_for =

@@ -35,6 +35,9 @@ namespace FAIRLEAD_NAMESPACE::detail
 /// One step of a handshake reads at most so many bytes.
 inline constexpr std::size_t longest_handshake_turn = 16384;
 
+/// The first byte of every TLS connection: a record of the handshake (RFC 8446, section 5.1).
+inline constexpr std::byte tls_first_byte{0x16};
+
 /// OpenSSL reads and writes the descriptor itself, through a BIO that is two calls thin. So the
 /// library holds no ciphertext, an idle connection costs OpenSSL's state and nothing more, and the
 /// order of alerts, close_notify and FIN is ours to decide; `asio::ssl::stream` holds 75 KB per

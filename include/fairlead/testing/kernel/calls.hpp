@@ -44,6 +44,7 @@ enum class call : unsigned char
     recvfrom,
     recvmsg,
     send,
+    sendfile,
     sendmsg,
     sendto,
     setsockopt,
@@ -57,7 +58,7 @@ enum class call : unsigned char
     writev,
 };
 
-inline constexpr std::array<std::string_view, 39> call_names = {
+inline constexpr std::array<std::string_view, 40> call_names = {
     "accept",
     "accept4",
     "bind",
@@ -86,6 +87,7 @@ inline constexpr std::array<std::string_view, 39> call_names = {
     "recvfrom",
     "recvmsg",
     "send",
+    "sendfile",
     "sendmsg",
     "sendto",
     "setsockopt",

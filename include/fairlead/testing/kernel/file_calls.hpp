@@ -10,12 +10,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <fcntl.h>
 #include <span>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -231,6 +233,33 @@ inline answer splice(
         }
         part.iov_len = static_cast<std::size_t>(got);
         return target->write({&part, 1}, MSG_DONTWAIT | MSG_NOSIGNAL);
+    });
+}
+
+/// From a file of the real kernel's to a simulated descriptor.
+inline answer sendfile(kernel& in, int to, int from, off_t* at, std::size_t size)
+{
+    const file_ptr target = in.table.find(to);
+    const bool may_wait = target && !target->is_nonblocking();
+    return in.run_blocking(call::sendfile, to, static_cast<long>(size), may_wait, [&]() -> answer {
+        if (!target) {
+            return -EBADF;
+        }
+        std::vector<char> read(std::min(size, std::size_t(1) << 20));
+        const ssize_t got = at != nullptr ? ::pread(from, read.data(), read.size(), *at)
+                                          : ::read(from, read.data(), read.size());
+        if (got <= 0) {
+            return got == 0 ? 0 : -errno;
+        }
+        const iovec part = {read.data(), static_cast<std::size_t>(got)};
+        const answer sent = target->write({&part, 1}, MSG_DONTWAIT);
+        const off_t moved = static_cast<off_t>(std::max<answer>(sent, 0));
+        if (at != nullptr) {
+            *at += moved;
+        } else {
+            ::lseek(from, moved - got, SEEK_CUR);
+        }
+        return sent;
     });
 }
 } // namespace FAIRLEAD_NAMESPACE::testing::simulated::calls
