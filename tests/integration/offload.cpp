@@ -213,14 +213,12 @@ static_assert(accepted<decltype(&parcel::text), const parcel&>);
 #endif
 } // namespace test::offloading
 
-using test::offloading::worker;
-
 TEST_CASE("what a pool has worked out comes back to the handler's thread", "[offload]")
 {
     asio::thread_pool pool(2);
     test::mailbox<std::string> words;
     std::atomic<bool> may_end = false;
-    test::running_server running(worker{&pool, &words, &may_end});
+    test::running_server running(test::offloading::worker{&pool, &words, &may_end});
     running.start();
     test::client client(running.port());
     const auto ask = [&](const char* order, const std::string& answer) {
@@ -242,7 +240,7 @@ TEST_CASE("a handler comes back from a pool to a connection that has ended", "[o
     asio::thread_pool pool(1);
     test::mailbox<std::string> words;
     std::atomic<bool> may_end = false;
-    test::running_server running(worker{&pool, &words, &may_end});
+    test::running_server running(test::offloading::worker{&pool, &words, &may_end});
     running.start();
     test::client client(running.port());
     client.send("w");

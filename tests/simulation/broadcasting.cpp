@@ -61,7 +61,7 @@ inline message big(char letter, std::size_t size = 20'000)
     return {fairlead::codec::line{.max_frame = 1 << 20}, std::string(size, letter)};
 }
 
-inline fairlead::server_config rules(bool is_tls)
+inline fairlead::server_config room_rules(bool is_tls)
 {
     fairlead::server_config config{.idle_timeout = 0s};
     if (is_tls) {
@@ -71,7 +71,7 @@ inline fairlead::server_config rules(bool is_tls)
 }
 
 template <typename Server>
-fairlead::testing::peer& client_of(simulation& sim, const Server& server, bool is_tls)
+fairlead::testing::peer& guest_of(simulation& sim, const Server& server, bool is_tls)
 {
     return is_tls ? sim.connect_tls(server) : sim.connect(server);
 }
@@ -84,10 +84,10 @@ FAIRLEAD_SIMULATION("everybody gets a broadcast, and nobody a copy of it", sim)
     const bool is_tls = GENERATE(false, true);
     CAPTURE(is_tls);
     room everybody;
-    auto& server = sim.serve(joins{&everybody}, rules(is_tls));
+    auto& server = sim.serve(joins{&everybody}, room_rules(is_tls));
     std::vector<fairlead::testing::peer*> clients;
     for (int number = 0; number < 20; ++number) {
-        clients.push_back(&client_of(sim, server, is_tls).send("hello\n"));
+        clients.push_back(&guest_of(sim, server, is_tls).send("hello\n"));
     }
     sim.advance(1s);
     REQUIRE(everybody.members.size() == 20);
@@ -149,8 +149,8 @@ FAIRLEAD_SIMULATION("a broadcast keeps its place among the other messages", sim)
             co_await own.flush();
             CHECK(own.queued() == 0);
         },
-        rules(is_tls));
-    auto& client = client_of(sim, server, is_tls);
+        room_rules(is_tls));
+    auto& client = guest_of(sim, server, is_tls);
     if (is_slow) {
         client.drip(30'000, 10ms);
     }
@@ -161,7 +161,7 @@ FAIRLEAD_SIMULATION("a broadcast keeps its place among the other messages", sim)
 FAIRLEAD_SIMULATION("a slow reader is passed over above its watermark, and named", sim)
 {
     room everybody;
-    auto& server = sim.serve(joins{&everybody}, rules(false));
+    auto& server = sim.serve(joins{&everybody}, room_rules(false));
     auto& slow = sim.connect(server);
     slow.expect_connection().stall();
     auto& quick = sim.connect(server);
@@ -191,7 +191,7 @@ FAIRLEAD_SIMULATION("a slow reader is passed over above its watermark, and named
 FAIRLEAD_SIMULATION("who is closed takes no broadcast, and gives back what he has of it", sim)
 {
     room everybody;
-    auto& server = sim.serve(joins{&everybody}, rules(false));
+    auto& server = sim.serve(joins{&everybody}, room_rules(false));
     auto& client = sim.connect(server);
     client.expect_connection().stall();
     sim.advance(1s);
@@ -219,7 +219,7 @@ FAIRLEAD_SIMULATION("a broadcast that was taken before the connection closes is 
             CHECK(own.try_send(one));
             co_return;
         },
-        rules(false));
+        room_rules(false));
     auto& client = sim.connect(server);
     client.expect("first\n" + std::string(100, 'e') + "\n" + std::string(1'000'000, 'd') + "\n");
     client.expect_end();
@@ -243,6 +243,6 @@ FAIRLEAD_SIMULATION(
                 message(fairlead::codec::line{.max_frame = 10}, too_long), std::system_error);
             co_await own.flush();
         },
-        rules(false));
+        room_rules(false));
     sim.connect(server).expect(std::string("\0\0\x02\x58", 4) + std::string(600, 't')).expect_end();
 }

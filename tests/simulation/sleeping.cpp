@@ -88,7 +88,7 @@ struct scripted
 };
 
 template <typename Server>
-asio::awaitable<void> drain(Server& server)
+asio::awaitable<void> drain_of(Server& server)
 {
     co_await server.shutdown(30s);
 }
@@ -223,7 +223,7 @@ FAIRLEAD_SIMULATION("neither a drain nor the peer's FIN ends a sleep, and a rese
     second.reset();
     sim.advance(100ms);
     told.check(0, 1s, 1100ms, asio::error::connection_reset);
-    const auto drained = sim.spawn(drain(server));
+    const auto drained = sim.spawn(drain_of(server));
     first.expect("done").expect_end();
     told.check(1, 5s, 5s + 25ms, {});
     CHECK(server.stats().closed_by(close_reason::peer_reset) == 1);

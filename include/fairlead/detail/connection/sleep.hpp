@@ -43,15 +43,23 @@ public:
         Handler handler)
     {
         const connection_ref keep(connection); // what it watches may have come to its end
+        auto& sleeps = connection.extras().sleeps;
         void* const memory = room.sleep.take(sizeof(sleep_of));
         auto* const begun = new (memory) sleep_of(connection, room, std::move(handler));
-        const auto slot = asio::get_associated_cancellation_slot(begun->handler_);
-        if (slot.is_connected()) {
-            begun->obey(slot);
+        try {
+            begun->obey(asio::get_associated_cancellation_slot(begun->handler_));
+        } catch (...) { // the room may go with the handler: that comes last
+            const Handler dropped = std::move(begun->handler_);
+            begun->~sleep_of();
+            room.sleep.give_back(memory);
+            throw;
         }
-        connection.extras().sleeps.push_back(*begun);
+        sleeps.push_back(*begun);
         connection.home.schedule(*begun, until);
-        connection.watch();
+        try {
+            connection.watch();
+        } catch (...) { // no memory to watch in: an operation will meet a reset
+        }
     }
 
     void end(const std::error_code& why) noexcept override
@@ -93,11 +101,13 @@ private:
     template <typename Slot>
     void obey(Slot slot)
     {
-        slot.assign([this](asio::cancellation_type type) {
-            if (type != asio::cancellation_type::none) {
-                end(asio::error::operation_aborted);
-            }
-        });
+        if (slot.is_connected()) {
+            slot.assign([this](asio::cancellation_type type) {
+                if (type != asio::cancellation_type::none) {
+                    end(asio::error::operation_aborted);
+                }
+            });
+        }
     }
 
     connection_ref connection_;

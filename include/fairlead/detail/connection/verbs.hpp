@@ -6,6 +6,7 @@
 #include <fairlead/detail/connection/closing.hpp>
 #include <fairlead/detail/connection/io.hpp>
 #include <fairlead/detail/namespace.hpp>
+#include <fairlead/detail/util/integer_cast.hpp>
 
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
@@ -142,7 +143,7 @@ inline asio::awaitable<std::uint64_t> send_file(
         error = std::make_error_code(std::errc::invalid_argument);
         co_return 0;
     }
-    file_source file(fd, offset, static_cast<std::size_t>(size), connection.home.buffers);
+    file_source file(fd, offset, integer_cast<std::size_t>(size), connection.home.buffers);
     auto completion = asio::redirect_error(asio::use_awaitable, error);
     const std::size_t bytes =
         co_await asio::async_initiate<decltype(completion), void(std::error_code, std::size_t)>(
