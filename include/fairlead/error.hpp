@@ -134,8 +134,15 @@ constexpr std::string_view name_in(const std::string_view (&names)[Count], Enum 
     return index < Count ? names[index] : "unknown";
 }
 
+/// Whether there is one for each enumerator up to the last.
+template <std::size_t Count, typename Enum>
+constexpr bool names_all(const std::string_view (&)[Count], Enum last) noexcept
+{
+    return Count == static_cast<std::size_t>(last) + 1;
+}
+
 /// In the order of the enumerators.
-inline constexpr std::string_view close_reason_names[close_reason_count] = {
+inline constexpr std::string_view close_reason_names[] = {
     "peer_closed",
     "peer_reset",
     "handler_returned",
@@ -155,6 +162,7 @@ inline constexpr std::string_view close_reason_names[close_reason_count] = {
     "server_closed",
     "transport_error",
 };
+static_assert(names_all(close_reason_names, close_reason::transport_error));
 } // namespace detail
 
 /// The enumerator's name, for logs and metrics: `"idle_timeout"`. Refers to static storage.

@@ -233,6 +233,7 @@ inline constexpr std::string_view server_state_names[] = {
     "draining",
     "stopped",
 };
+static_assert(names_all(server_state_names, server_state::stopped));
 } // namespace detail
 
 /// The enumerator's name.
@@ -247,6 +248,7 @@ namespace detail
 inline constexpr std::string_view connection_event_kind_names[] = {
     "accepted", "opened", "read", "close_read", "write", "close_write", "closed",
 };
+static_assert(names_all(connection_event_kind_names, connection_event_kind::closed));
 } // namespace detail
 
 /// The enumerator's name.
@@ -262,6 +264,7 @@ inline constexpr std::string_view server_event_kind_names[] = {
     "listening", "paused",       "resumed",       "draining",
     "stopped",   "tls_reloaded", "limit_reached", "option_refused",
 };
+static_assert(names_all(server_event_kind_names, server_event_kind::option_refused));
 } // namespace detail
 
 /// The enumerator's name.

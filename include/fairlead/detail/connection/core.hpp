@@ -437,11 +437,12 @@ private:
 
     void look_at_deadlines(time_point now)
     {
-        perform(life_.look(now, around(), [this] {
+        const auto facts = [this] {
             return deadlines::outgoing{
                 .acknowledged = stream.acknowledged(bytes_written.get()),
                 .pending = native::unacknowledged_bytes(stream.native_handle()) != 0};
-        }));
+        };
+        perform(life_.look(now, around(), facts, clock::now));
     }
 };
 } // namespace FAIRLEAD_NAMESPACE::detail

@@ -7,17 +7,20 @@
 //                              |                 |                             |
 //                              +-----------------+------------- closes --------+--> closed
 //
-// Each step is taken once, and any may be skipped. Across the phases it is stopped at most once: the
-// reason is noted then, operations end with it, and only the time for closing counts. What is legal:
+// The phases follow each other in this order, and any may be skipped; closing has several parts, each
+// with its own time. Across the phases it is stopped: the first reason stays, operations end with it,
+// and only the time for closing counts. What is legal:
 //
-//   phase     stopped  receive side              send side                   tasks
-//   pre_open  no, yes  idle                      open                        0
-//   open      no       any one operation         any; finished by the handler  1 or more
-//   open      yes      ends                      delivers, then finished     0 or more
-//   closing   yes      idle                      finishes                    0
-//   closed    yes      ends                      ends                        0 or more
+//   phase     stopped  receive side      send side                               tasks
+//   pre_open  no       idle              open                                    0
+//   pre_open  yes      idle              finished, where it may                  0
+//   open      no       any one           any; finished when the handler asks     1 or more
+//   open      yes      ends              delivers what was queued, then finished 0 or more
+//   closing   yes      ends, or is idle  ends, then finished                     0
+//   closed    any      ends              ends                                    0 or more
 //
-// Nothing is told, cancelled or closed behind `closed`.
+// Behind `closed` the answers may still say to wake, to cancel or to close, and there is nothing left
+// that it would change.
 
 #ifndef FAIRLEAD_DETAIL_CONNECTION_LIFECYCLE_HPP
 #define FAIRLEAD_DETAIL_CONNECTION_LIFECYCLE_HPP
@@ -187,9 +190,10 @@ public:
         }
     }
 
-    /// What `now` means; `facts()` says how far the peer has come.
-    template <typename Facts>
-    actions look(time_point now, const surroundings& around, Facts&& facts)
+    /// What `now` means, which may be some time ago: `clock()` tells the time from which closing
+    /// counts. `facts()` says how far the peer has come.
+    template <typename Facts, typename Clock>
+    actions look(time_point now, const surroundings& around, Facts&& facts, Clock&& clock)
     {
         if (!is_open()) {
             return {};
@@ -205,11 +209,11 @@ public:
         }
         switch (*verdict.reason) {
         case close_reason::idle_timeout:
-            return stop(*verdict.reason, errc::idle_timeout, now, around);
+            return stop(*verdict.reason, errc::idle_timeout, clock(), around);
         case close_reason::deadline_exceeded:
-            return stop(*verdict.reason, errc::deadline_exceeded, now, around);
+            return stop(*verdict.reason, errc::deadline_exceeded, clock(), around);
         case close_reason::max_lifetime:
-            return stop(*verdict.reason, errc::max_lifetime, now, around);
+            return stop(*verdict.reason, errc::max_lifetime, clock(), around);
         case close_reason::write_timeout: // what the peer does not take would stay in the kernel
             return stop_at_once(*verdict.reason, errc::write_timeout, socket_step::reset);
         case close_reason::pre_open_timeout:
@@ -229,7 +233,7 @@ public:
         return end.note(reason, code) ? stops_as_noted(now, around) : actions{};
     }
 
-    /// The same; the reason was noted just now.
+    /// The same; the reason is noted, just now or before.
     actions stops_as_noted(time_point now, const surroundings& around) noexcept
     {
         actions todo{.wakes = true};

@@ -7,6 +7,7 @@
 #include <fairlead/detail/namespace.hpp>
 
 #include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -48,6 +49,7 @@ public:
     /// the write starts again.
     bool was_taken(std::size_t bytes, bool waits) noexcept
     {
+        assert(is_writing());
         has_untold_ = has_untold_ || bytes != 0;
         unsent_ -= std::min(bytes, unsent_);
         if (!waits || (bytes == 0 && write_ == write_stage::waits)) {
