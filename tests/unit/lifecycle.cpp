@@ -795,3 +795,224 @@ TEST_CASE("a million steps of connections agree with a naive model", "[lifecycle
     }
     CHECK(steps >= 1'000'000);
 }
+
+// What time means: the deadlines themselves are tested in deadlines.cpp.
+
+namespace test::lives
+{
+constexpr auto epoch = time_point() + 1h;
+
+/// A life of a connection whose server is configured so.
+struct timed
+{
+    explicit timed(fairlead::server_config with, bool tls = false)
+        : config(std::move(with)), is_tls(tls)
+    {
+        life.times.last_activity = epoch;
+    }
+
+    lifecycle::surroundings around() const
+    {
+        return {.config = config, .is_tls = is_tls, .messages = messages};
+    }
+
+    actions look(std::chrono::milliseconds after, bool has_pending = false)
+    {
+        const auto facts = [has_pending] {
+            return fairlead::detail::deadlines::outgoing{.acknowledged = 0, .pending = has_pending};
+        };
+        return life.look(epoch + after, around(), facts, [] { return epoch + 1h; });
+    }
+
+    fairlead::server_config config;
+    bool is_tls;
+    message_queue messages = message_queue::empty;
+    lifecycle life;
+};
+
+fairlead::server_config quiet()
+{
+    return {.pre_open_timeout = 0ms, .idle_timeout = 0ms, .write_timeout = 0ms, .linger = 0ms};
+}
+} // namespace test::lives
+
+TEST_CASE("time ends what has not begun, at once", "[lifecycle]")
+{
+    timed one(quiet());
+    one.life.enter(phase::pre_open, epoch, epoch + 10s);
+    CHECK(one.look(9s).next_look == epoch + 10s);
+    const actions todo = one.look(10s);
+    CHECK(todo.wakes);
+    CHECK(todo.socket == socket_step::close);
+    CHECK(one.life.end.reason() == close_reason::pre_open_timeout);
+}
+
+TEST_CASE("a handler that starts in time is not late", "[lifecycle]")
+{
+    timed one(quiet());
+    one.life.enter(phase::pre_open, epoch, epoch + 10s);
+    one.life.enter(phase::open, epoch + 1s);
+    CHECK(one.look(1h).next_look == never);
+    CHECK_FALSE(one.life.is_stopped());
+}
+
+TEST_CASE(
+    "silence ends a connection in order, and closing has its time from then on", "[lifecycle]")
+{
+    auto config = quiet();
+    config.idle_timeout = 5s;
+    config.linger = 2s;
+    config.tls_close_timeout = 3s;
+    const bool is_tls = GENERATE(false, true);
+    timed one(config, is_tls);
+    one.life.enter(phase::open, epoch);
+    CHECK(one.look(4s).next_look == epoch + 5s);
+    const actions todo = one.look(5s);
+    CHECK(todo.wakes);
+    CHECK(todo.cancels);
+    CHECK(todo.socket == socket_step::finish);
+    CHECK(todo.look_by == epoch + 1h + (is_tls ? 3s : 2s)); // by the clock, not by the wheel
+    CHECK(one.life.end.reason() == close_reason::idle_timeout);
+    CHECK(one.look(1h).next_look == todo.look_by);
+    const actions end = one.look(1h + 3s);
+    CHECK(end.socket == socket_step::notify_and_close);
+    CHECK_FALSE(end.wakes);
+}
+
+TEST_CASE("who takes nothing of a write is reset", "[lifecycle]")
+{
+    auto config = quiet();
+    config.write_timeout = 10s;
+    timed one(config);
+    one.life.enter(phase::open, epoch);
+    one.life.output.write_begins(100, write_kind::whole);
+    one.life.times.write_begins(epoch);
+    CHECK(one.look(20s, true).next_look == never); // it does not wait: nothing is the peer's fault
+    REQUIRE(one.life.output.was_taken(10, true));
+    CHECK(one.look(4s, true).next_look == epoch + 5s);
+    CHECK(one.look(5s, true).socket == socket_step::none);
+    CHECK(one.look(10s, true).socket == socket_step::none); // half the time unchanged
+    const actions todo = one.look(15s, true);
+    CHECK(todo.socket == socket_step::reset);
+    CHECK(one.life.end.reason() == close_reason::write_timeout);
+}
+
+TEST_CASE("room for close_notify is waited for no longer than for a write's", "[lifecycle]")
+{
+    auto config = quiet();
+    config.write_timeout = 10s;
+    timed one(config, true);
+    one.life.enter(phase::open, epoch);
+    one.life.output.shall_end();
+    one.life.output.seeks_room();
+    one.life.times.write_begins(epoch);
+    CHECK(one.look(4s, true).next_look == epoch + 5s);
+    one.life.output.stops_seeking();
+    CHECK(one.look(4s, true).next_look == never);
+}
+
+TEST_CASE("what was sent has a second to leave when nothing lingers", "[lifecycle]")
+{
+    timed one(quiet());
+    one.life.enter(phase::open, epoch);
+    one.messages = message_queue::unsent;
+    one.life.delivers(one.messages);
+    one.life.end.conclude(false, {}, false);
+    const actions todo = one.life.stops_as_noted(epoch, one.around());
+    CHECK(todo.look_by == epoch + 1s);
+    CHECK_FALSE(todo.cancels);
+    CHECK(todo.socket == socket_step::none);
+    const actions again = one.life.stops_as_noted(epoch + 500ms, one.around());
+    CHECK(again.look_by == never); // it has its time already
+}
+
+TEST_CASE("what is refused is refused with its reason", "[lifecycle]")
+{
+    timed one(quiet());
+    one.life.enter(phase::open, epoch);
+    CHECK_FALSE(refuses_read(one.life, false));
+    one.life.input.read_begins();
+    CHECK(refuses_read(one.life, true) == std::errc::operation_in_progress);
+    one.life.input.operation_ends();
+    one.life.output.shall_end();
+    CHECK(refuses_output(one.life, false) == std::errc::broken_pipe);
+    CHECK_FALSE(refuses_rest(one.life, false));
+    CHECK(one.life.output.finishes());
+    CHECK(refuses_rest(one.life, false) == std::errc::broken_pipe);
+    for (const auto kind : {write_kind::whole, write_kind::continued, write_kind::queued}) {
+        CHECK(refuses_write(one.life, kind, one.around()) == std::errc::broken_pipe);
+    }
+    const auto reset = std::make_error_code(std::errc::connection_reset);
+    CHECK(one.life.end.explain(
+        std::make_error_code(std::errc::operation_canceled), error_kind::cancelled));
+    CHECK_FALSE(one.life.end.has_transport_error());
+    CHECK(one.life.end.explain(reset, error_kind::reset) == reset);
+    CHECK(refuses_read(one.life, false) == reset);
+    CHECK_FALSE(refuses_read(one.life, true)); // what has arrived can still be read
+    one.life.end.conclude(false, {}, false);
+    CHECK(one.life.end.reason() == close_reason::peer_reset);
+    CHECK(refuses_read(one.life, true) == one.life.end.stop_code());
+}
+
+TEST_CASE("an end that cannot be sent says whose doing it was", "[lifecycle]")
+{
+    using fairlead::detail::error_kind;
+    const auto kind = GENERATE(error_kind::broken, error_kind::other);
+    timed one(quiet());
+    one.life.enter(phase::open, epoch);
+    one.life.end.sending_failed(std::make_error_code(std::errc::broken_pipe), kind);
+    one.life.end.conclude(false, {}, false);
+    CHECK(
+        one.life.end.reason() ==
+        (kind == error_kind::broken ? close_reason::peer_reset : close_reason::transport_error));
+}
+
+TEST_CASE(
+    "a drain owes replies for what had come, also to an operation that had taken it", "[lifecycle]")
+{
+    timed one(quiet());
+    one.life.enter(phase::open, epoch);
+    one.life.input.owes_first_reply(epoch);
+    one.life.input.wait_begins();
+    CHECK_FALSE(one.life.drain_begins(100, 20).cancels);
+    CHECK_FALSE(one.life.input.is_first_reply_owed());
+    CHECK_FALSE(one.life.input.is_sent_home());
+    CHECK(one.life.input.owes_reply_behind(119));
+    CHECK_FALSE(one.life.input.owes_reply_behind(120));
+    one.life.input.was_taken(30); // it was pending when the drain began
+    CHECK(one.life.input.owes_reply_behind(149));
+    one.life.input.was_taken(30);
+    CHECK_FALSE(one.life.input.owes_reply_behind(150));
+    CHECK(one.life.drain_begins(100, 0).cancels);
+    CHECK(one.life.input.is_sent_home());
+    lifecycle unborn;
+    CHECK(unborn.is_sent_away().socket == socket_step::close);
+    CHECK(unborn.input.is_sent_home());
+}
+
+TEST_CASE("a stop in the middle of a handshake leaves TLS alone", "[lifecycle]")
+{
+    auto config = quiet();
+    config.tls_close_timeout = 3s;
+    timed one(config);
+    one.life.enter(phase::open, epoch);
+    one.life.input.handshake_begins();
+    one.is_tls = true;
+    const actions todo =
+        one.life.stop(close_reason::evicted, errc::connection_closed, epoch, one.around());
+    CHECK(todo.cancels);
+    CHECK(todo.socket == socket_step::none);
+}
+
+TEST_CASE("output is told of once, tasks that are gone are counted once", "[lifecycle]")
+{
+    lifecycle life;
+    life.output.write_begins(2, write_kind::whole);
+    life.output.was_taken(1, true);
+    CHECK(life.output.take_untold());
+    CHECK_FALSE(life.output.take_untold());
+    CHECK_FALSE(life.tasks_are_gone());
+    life.task_begins();
+    CHECK(life.tasks_are_gone());
+    CHECK_FALSE(life.tasks_are_gone());
+}
