@@ -116,7 +116,7 @@ TEST_CASE("a malformed address is quoted together with the rule it breaks", "[ad
     }
 }
 
-TEST_CASE("\"unix:\" is followed by a path, or by '@' and an abstract name", "[address][unix]")
+TEST_CASE("behind unix: comes a path, or @ and an abstract name", "[address][unix]")
 {
     using fairlead::endpoint;
     const std::string longest(fairlead::detail::longest_unix_path - 1, 'a');
