@@ -66,7 +66,8 @@ public:
           is_owed_(true)
     {}
 
-    offloaded(offloaded&& other)
+    offloaded(offloaded&& other) noexcept(
+        std::is_nothrow_move_constructible_v<Call>&& std::is_nothrow_move_constructible_v<Handler>)
         : call_(std::move(other.call_)),
           home_(other.home_),
           handler_(std::move(other.handler_)),
