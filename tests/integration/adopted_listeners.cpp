@@ -357,3 +357,21 @@ TEST_CASE("a server that runs adopts nothing", "[adopt]")
     CHECK(code == errc::already_running);
     CHECK(::fcntl(made.get(), F_GETFD) >= 0);
 }
+
+TEST_CASE("a descriptor is adopted once", "[adopt]")
+{
+    asio::io_context context;
+    fairlead::tcp_server server(context, &test::echo, test::local_config());
+    descriptor made = tcp_socket();
+    const int fd = made.get();
+    server.adopt_listener(made.release());
+    try {
+        server.adopt_listener(fd);
+        FAIL("it was adopted twice");
+    } catch (const std::system_error& error) {
+        CHECK(error.code() == std::errc::invalid_argument);
+        CHECK(says(error, "it was adopted before"));
+    }
+    server.open();
+    CHECK(server.local_endpoint().port() == test::adopted_listeners::port_of(fd));
+}

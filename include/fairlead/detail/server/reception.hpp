@@ -79,6 +79,13 @@ public:
     /// For the next opening, in place of the configured address.
     void adopt_listener(int fd)
     {
+        if (std::any_of(adopted_.begin(), adopted_.end(), [fd](const listener& each) {
+                return each.socket.get() == fd;
+            })) {
+            throw std::system_error(
+                std::make_error_code(std::errc::invalid_argument),
+                "adopt_listener(" + std::to_string(fd) + "): it was adopted before");
+        }
         adopted_.reserve(adopted_.size() + 1); // nothing fails once it is ours
         adopted_.push_back(detail::adopt(fd, home_.config));
     }

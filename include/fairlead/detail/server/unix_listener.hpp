@@ -133,26 +133,30 @@ inline listener listen_on_unix(const endpoint& where, const server_config& confi
             error,
             "cannot listen on " + detail::quote(config.address) + (why.empty() ? "" : ": " + why));
     };
+    const bool has_file = !where.path().starts_with('\0');
+    const std::string path(where.path());
+    std::string bound = path; // nothing may fail between the binding and who removes the file
+    std::optional<socket_permissions> permissions;
+    if (has_file) {
+        permissions.emplace(config.unix_socket);
+    }
+    // Also while a file is removed because of what comes later: others would take it for stale.
+    const directory_lock lock(has_file ? path : std::string());
     listener made{.socket = native::descriptor(::socket(AF_UNIX, SOCK_STREAM, 0)), .local = where};
     if (!made.socket) {
         refuse(native::last_error(), {});
     }
     native::set_flags(made.socket.get());
-    const bool has_file = !where.path().starts_with('\0');
-    const std::string path(where.path());
-    std::optional<socket_permissions> permissions;
-    if (has_file) {
-        permissions.emplace(config.unix_socket);
+    if (permissions) {
         permissions->prepare(made.socket.get());
     }
-    const directory_lock lock(has_file ? path : std::string());
     std::string why;
     if (const std::error_code error = bind_unix(made.socket.get(), where, why)) {
         refuse(error, why);
     }
     if (has_file) {
         std::error_code error;
-        made.file = socket_file(path, error);
+        made.file = socket_file(std::move(bound), error);
         if (error) {
             refuse(error, "its file is gone");
         }
