@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <system_error>
@@ -48,7 +49,7 @@ struct room
 
 struct joins
 {
-    room* where;
+    std::shared_ptr<room> where;
 
     asio::awaitable<void> operator()(connection& conn) const
     {
@@ -83,23 +84,23 @@ FAIRLEAD_SIMULATION("everybody gets a broadcast, and nobody a copy of it", sim)
 {
     const bool is_tls = GENERATE(false, true);
     CAPTURE(is_tls);
-    room everybody;
-    auto& server = sim.serve(joins{&everybody}, room_rules(is_tls));
+    const auto everybody = std::make_shared<room>(); // handlers outlive this function
+    auto& server = sim.serve(joins{everybody}, room_rules(is_tls));
     std::vector<fairlead::testing::peer*> clients;
     for (int number = 0; number < 20; ++number) {
         clients.push_back(&guest_of(sim, server, is_tls).send("hello\n"));
     }
     sim.advance(1s);
-    REQUIRE(everybody.members.size() == 20);
+    REQUIRE(everybody->members.size() == 20);
     for (auto* const each : clients) {
         each->stall();
     }
     const message one = big('b', 900'000);
     sim.advance(1s);
-    CHECK(fairlead::broadcast(everybody.members, one) == 20);
+    CHECK(fairlead::broadcast(everybody->members, one) == 20);
     sim.advance(1s);
     CHECK(one.frame().use_count() == 21); // a reference each: what the kernels do not take, waits
-    CHECK(everybody.members.front()->queued() > 0);
+    CHECK(everybody->members.front()->queued() > 0);
     for (auto* const each : clients) {
         each->resume();
         each->expect("you said hello\n" + std::string(900'000, 'b') + "\n");
@@ -160,20 +161,20 @@ FAIRLEAD_SIMULATION("a broadcast keeps its place among the other messages", sim)
 
 FAIRLEAD_SIMULATION("a slow reader is passed over above its watermark, and named", sim)
 {
-    room everybody;
-    auto& server = sim.serve(joins{&everybody}, room_rules(false));
+    const auto everybody = std::make_shared<room>(); // handlers outlive this function
+    auto& server = sim.serve(joins{everybody}, room_rules(false));
     auto& slow = sim.connect(server);
     slow.expect_connection().stall();
     auto& quick = sim.connect(server);
     sim.advance(1s);
-    REQUIRE(everybody.members.size() == 2);
-    lines* const slow_member = everybody.members.front();
+    REQUIRE(everybody->members.size() == 2);
+    lines* const slow_member = everybody->members.front();
     std::vector<lines*> refused;
     std::size_t taken = 0;
     int rounds = 0;
     for (; refused.empty() && rounds < 2000; ++rounds) {
         taken += fairlead::broadcast(
-            everybody.members, big('b'), [&](lines& who) { refused.push_back(&who); });
+            everybody->members, big('b'), [&](lines& who) { refused.push_back(&who); });
         quick.expect(std::string(20'000, 'b') + "\n");
     }
     CHECK(refused == std::vector<lines*>{slow_member});
@@ -184,25 +185,25 @@ FAIRLEAD_SIMULATION("a slow reader is passed over above its watermark, and named
     for (int round = 0; round < rounds - 1; ++round) {
         slow.expect(std::string(20'000, 'b') + "\n");
     }
-    CHECK(fairlead::broadcast(everybody.members, big('c')) == 2);
+    CHECK(fairlead::broadcast(everybody->members, big('c')) == 2);
     slow.expect(std::string(20'000, 'c') + "\n");
 }
 
 FAIRLEAD_SIMULATION("who is closed takes no broadcast, and gives back what he has of it", sim)
 {
-    room everybody;
-    auto& server = sim.serve(joins{&everybody}, room_rules(false));
+    const auto everybody = std::make_shared<room>(); // handlers outlive this function
+    auto& server = sim.serve(joins{everybody}, room_rules(false));
     auto& client = sim.connect(server);
     client.expect_connection().stall();
     sim.advance(1s);
-    REQUIRE(everybody.members.size() == 1);
+    REQUIRE(everybody->members.size() == 1);
     const message one = big('x', 1'000'000);
     for (int round = 0; round < 10; ++round) {
         fairlead::broadcast(
-            everybody.members, one, [](lines& who) { who.stream().close("slow consumer"); });
+            everybody->members, one, [](lines& who) { who.stream().close("slow consumer"); });
     }
     CHECK(one.frame().use_count() > 1);
-    CHECK(fairlead::broadcast(everybody.members, one) == 0);
+    CHECK(fairlead::broadcast(everybody->members, one) == 0);
     sim.advance(1min);
     CHECK(server.open_connections() == 0);
     CHECK(one.frame().use_count() == 1);
