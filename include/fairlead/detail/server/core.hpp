@@ -7,6 +7,7 @@
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/drain.hpp>
 #include <fairlead/detail/server/environment.hpp>
+#include <fairlead/detail/server/hand_over.hpp>
 #include <fairlead/detail/server/live_connections.hpp>
 #include <fairlead/detail/server/pipeline.hpp>
 #include <fairlead/detail/server/reception.hpp>

@@ -5,16 +5,13 @@
 #define FAIRLEAD_DETAIL_SERVER_RECEPTION_HPP
 
 #include <fairlead/connection.hpp>
-#include <fairlead/detail/connection/session.hpp>
 #include <fairlead/detail/namespace.hpp>
 #include <fairlead/detail/server/acceptor.hpp>
 #include <fairlead/detail/server/adopted_listener.hpp>
 #include <fairlead/detail/server/evictor.hpp>
-#include <fairlead/detail/server/hand_over.hpp>
 #include <fairlead/detail/server/open_listeners.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <exception>
 #include <functional>
